@@ -1,0 +1,26 @@
+# The hot code: kokkos_kernels/instance.cpp compiled once per instruction set, chosen among at run time.
+# SPDX-License-Identifier: MIT
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(EQUIPOT_ISAS v2 v3 v4)
+else()
+    set(EQUIPOT_ISAS base)
+endif()
+set(EQUIPOT_ISA_FLAGS_v2 -march=x86-64-v2)
+set(EQUIPOT_ISA_FLAGS_v3 -march=x86-64-v3)
+set(EQUIPOT_ISA_FLAGS_v4 -march=x86-64-v4 -mprefer-vector-width=512)
+
+# These objects go into the library after all others and with the oldest instruction set first. The order matters: functions
+# of Kokkos and the standard library that are not inlined are in every object, the linker keeps the first copy it meets, and
+# that one must run on any machine. tools/check_isa.py looks at the outcome.
+set(EQUIPOT_KERNEL_OBJECTS)
+foreach(isa IN LISTS EQUIPOT_ISAS)
+    set(kernels equipot_kernels_${isa})
+    add_library(${kernels} OBJECT kokkos_kernels/instance.cpp)
+    target_compile_definitions(${kernels} PRIVATE EQUIPOT_ISA=${isa})
+    target_compile_options(${kernels} PRIVATE ${EQUIPOT_ISA_FLAGS_${isa}})
+    target_include_directories(${kernels} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
+    target_link_libraries(${kernels} PRIVATE Kokkos::kokkos)
+    equipot_own_target(${kernels})
+    list(APPEND EQUIPOT_KERNEL_OBJECTS $<TARGET_OBJECTS:${kernels}>)
+endforeach()

@@ -1,0 +1,114 @@
+// Density stage: D_i,p,m3,k = Σ_j R_pk(r) Σ_m1 M_p,m3m1(r̂) u_j,m1,k with M_p,m3m1 = Σ_m2 C^{m3}_{m1m2} Y_l2m2(r̂).
+// M is per edge and free of channels; the sum over neighbours is fused with it, nothing of size edges x channels is kept.
+// Backward, per edge, from D̄: ū_m1 = Σ R M D̄,  r̄ = Σ R' (M^T D̄)·u,  M̄_m3m1 = Σ_k R u_m1 D̄_m3 (summed over lanes).
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "kokkos_kernels/lanes.hpp"
+
+namespace equipot::kernels {
+
+/// One term C of a coupling: M[out] += value * Y[in].
+struct CouplingTerm {
+    int out, in;
+    double value;
+};
+
+/// A path as the kernels see it.
+struct PathShape {
+    int l1, l3;
+    int feature;    ///< first row of u it reads: l1²
+    int density;    ///< first row of D it writes
+    int coupling;   ///< first entry of its M, stored [2 l3 + 1][2 l1 + 1]
+    int radial;     ///< first output of R it reads
+};
+
+template <class S>
+KOKKOS_FORCEINLINE_FUNCTION void coupling_forward(const CouplingTerm* terms, int count, int size, const S* Y, S* M) {
+    for (int i = 0; i < size; ++i) M[i] = S(0);
+    for (int t = 0; t < count; ++t) M[terms[t].out] += S(terms[t].value) * Y[terms[t].in];
+}
+
+template <class S>
+KOKKOS_FORCEINLINE_FUNCTION void coupling_backward(const CouplingTerm* terms, int count, const S* Mbar, S* Ybar) {
+    for (int t = 0; t < count; ++t) Ybar[terms[t].in] += S(terms[t].value) * Mbar[terms[t].out];
+}
+
+/// D rows += R (M u) for one path of one edge. Features = false: u is 1 (first layer, folded into R).
+template <class P, int D1, int D3, bool Features, class Real = typename P::Real>
+KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const Real* M, const Real* R, const Real* u, Real* D) {
+    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+        const int c = b * P::width;
+        const P r = P::load(R + c);
+        P ru[D1];
+        for (int m1 = 0; m1 < D1; ++m1) ru[m1] = Features ? r * P::load(u + m1 * channels + c) : r;
+        for (int m3 = 0; m3 < D3; ++m3) {
+            P sum = P::load(D + m3 * channels + c);
+            for (int m1 = 0; m1 < D1; ++m1) sum += M[m3 * D1 + m1] * ru[m1];
+            sum.store(D + m3 * channels + c);
+        }
+    }
+}
+
+/// The adjoint of path_forward. Adds to ubar (rows like u) and Mbar; returns this worker's part of r̄ = ∂E/∂r at fixed r̂.
+template <class P, int D1, int D3, bool Features, class Real = typename P::Real>
+KOKKOS_FORCEINLINE_FUNCTION Real path_backward(Blocks blocks, int channels, const Real* M, const Real* R, const Real* dR,
+                                               const Real* u, const Real* Dbar, Real* ubar, Real* Mbar) {
+    P rsum = P::zero();
+    P msum[D3 * D1];
+    for (int i = 0; i < D3 * D1; ++i) msum[i] = P::zero();
+    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+        const int c = b * P::width;
+        P dbar[D3];
+        for (int m3 = 0; m3 < D3; ++m3) dbar[m3] = P::load(Dbar + m3 * channels + c);
+        const P r = P::load(R + c);
+        const P dr = P::load(dR + c);
+        for (int m1 = 0; m1 < D1; ++m1) {
+            P g = P::zero();
+            for (int m3 = 0; m3 < D3; ++m3) g += M[m3 * D1 + m1] * dbar[m3];
+            if constexpr (Features) {
+                const P um = P::load(u + m1 * channels + c);
+                P ub = P::load(ubar + m1 * channels + c);
+                ub += r * g;
+                ub.store(ubar + m1 * channels + c);
+                rsum += dr * (g * um);
+                const P ru = r * um;
+                for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] += ru * dbar[m3];
+            } else {
+                rsum += dr * g;
+                for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] += r * dbar[m3];
+            }
+        }
+    }
+    for (int i = 0; i < D3 * D1; ++i) Mbar[i] += msum[i].sum();
+    return rsum.sum();
+}
+
+/// Calls f.template operator()<2 l1 + 1, 2 l3 + 1>() for the path's shape; l1 <= 3, l3 <= 4.
+template <class F>
+KOKKOS_FORCEINLINE_FUNCTION void with_path_shape(int l1, int l3, const F& f) {
+    switch (l1 * 5 + l3) {
+        case 0: f.template operator()<1, 1>(); break;
+        case 1: f.template operator()<1, 3>(); break;
+        case 2: f.template operator()<1, 5>(); break;
+        case 3: f.template operator()<1, 7>(); break;
+        case 4: f.template operator()<1, 9>(); break;
+        case 5: f.template operator()<3, 1>(); break;
+        case 6: f.template operator()<3, 3>(); break;
+        case 7: f.template operator()<3, 5>(); break;
+        case 8: f.template operator()<3, 7>(); break;
+        case 9: f.template operator()<3, 9>(); break;
+        case 10: f.template operator()<5, 1>(); break;
+        case 11: f.template operator()<5, 3>(); break;
+        case 12: f.template operator()<5, 5>(); break;
+        case 13: f.template operator()<5, 7>(); break;
+        case 14: f.template operator()<5, 9>(); break;
+        case 15: f.template operator()<7, 1>(); break;
+        case 16: f.template operator()<7, 3>(); break;
+        case 17: f.template operator()<7, 5>(); break;
+        case 18: f.template operator()<7, 7>(); break;
+        default: f.template operator()<7, 9>(); break;
+    }
+}
+
+}  // namespace equipot::kernels

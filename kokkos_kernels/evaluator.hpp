@@ -1,0 +1,44 @@
+// Evaluator: the pipeline of the canonical model form, forward through the layers and back, tile by tile.
+//   geometry -> radial, angular -> density D -> mixing A -> product B -> h = out B + skip -> readout ε, next u = up h
+// A tile is a handful of atoms of one species: what it needs stays in cache, nothing of size edges x channels is stored.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/model.hpp"
+#include "potential/potential.hpp"
+
+namespace equipot::kernels {
+
+class Evaluator {
+public:
+    virtual ~Evaluator() = default;
+    /// Makes the plan for these species (indices into model.species) with radial tables of `intervals`; 0 = exact radial.
+    virtual void prepare(const std::vector<int>& active, int intervals) = 0;
+    /// species[total]: indices into the `active` list of the last prepare.
+    virtual void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
+                         Result& result) = 0;
+    [[nodiscard]] virtual int padded_channels() const = 0;
+};
+
+/// The best evaluator for this processor and precision; `isa` gets its name for people.
+std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precision precision, std::string& isa);
+
+/// One per instruction set, each compiled from instance.cpp.
+namespace v2 {
+std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
+}
+namespace v3 {
+std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
+}
+namespace v4 {
+std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
+}
+namespace base {
+std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
+}
+
+}  // namespace equipot::kernels

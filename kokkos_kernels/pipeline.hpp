@@ -1,0 +1,655 @@
+// Pipeline: the evaluator over a pack type P. Read forward_tile and backward_tile side by side: the second walks the first in reverse.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include "kokkos_kernels/angular.hpp"
+#include "kokkos_kernels/evaluator.hpp"
+#include "kokkos_kernels/mixing.hpp"
+#include "kokkos_kernels/plan.hpp"
+#include "kokkos_kernels/scatter.hpp"
+
+namespace equipot::kernels {
+
+/// Uninitialised memory of one thread, aligned for packs and made by the thread that uses it (a View cannot be: Kokkos fences
+/// when it allocates, which inside a parallel region waits for itself).
+template <class Real>
+class Scratch {
+public:
+    void reserve(std::size_t size) {
+        if (size <= size_) return;
+        size_ = size + size / 16;
+        data_.reset(static_cast<Real*>(::operator new(size_ * sizeof(Real), std::align_val_t{64})));
+    }
+    [[nodiscard]] Real* data() const { return data_.get(); }
+    [[nodiscard]] Real& operator[](std::size_t i) const { return data_.get()[i]; }
+
+private:
+    struct Delete {
+        void operator()(Real* p) const { ::operator delete(p, std::align_val_t{64}); }
+    };
+    std::unique_ptr<Real, Delete> data_;
+    std::size_t size_ = 0;
+};
+
+template <class P>
+class Pipeline final : public Evaluator {
+public:
+    using Real = typename P::Real;
+
+    Pipeline(const Model& model, int head) : model_(model), head_(head) {}
+
+    void prepare(const std::vector<int>& active, int intervals) override {
+        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
+        plan_.intervals = 0;
+        if (intervals > 0) plan_.build_tables(intervals);
+    }
+
+    [[nodiscard]] int padded_channels() const override { return (model_.channels + P::width - 1) / P::width * P::width; }
+
+    void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
+                 Result& result) override;
+
+private:
+    static constexpr int tile_size = 8;
+
+    struct Tile {
+        std::int32_t first, count, species;   // atoms order_[first .. first + count)
+    };
+
+    /// What one thread works with.
+    struct Worker {
+        std::vector<Tile> tiles;
+        Scratch<Real> R, dR, M, Mbar;                       // of one edge
+        Scratch<Real> D, A, Abar, B, Bbar, h, hbar;         // of one tile
+        Scratch<Real> products;                             // packs of the product stage
+        std::vector<double> exact, exact_slope;
+        RadialScratch radial;
+        Scratch<Real> foreign_ubar;                         // [foreign, rows of u]
+        std::vector<double> foreign_forces, foreign_virials, foreign_centroid;
+        std::array<double, 9> virial{};
+        double energy = 0;
+    };
+
+    /// What a layer leaves behind for the layers after it and for its own backward pass.
+    struct LayerState {
+        Buffer<Real> u, ubar;    // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
+        Buffer<Real> skip;       // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
+        Buffer<Real> A;          // [owned, (l_max+1)², padded]; not in the last layer
+        std::vector<double> one_over;   // [owned] 1/(1 + ρ)
+    };
+
+    struct Edge {
+        double r, x[3];          // |r_ij| and r̂
+        Real Y[25];
+    };
+
+    void resize(const Graph& graph, const Properties& what, Result& result);
+    void make_tiles(const Graph& graph, const std::vector<std::int32_t>& species);
+    void forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
+    void backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
+    void backward_edges(int t, Worker& w, std::int64_t i, int species, const Real* Dbar, double rho_bar, const Properties& what,
+                        Result& result);
+    bool edge_geometry(std::int64_t e, Edge& edge) const;
+    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w) const;
+    void reduce_foreign_ubar(int t);
+    void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
+    void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
+
+    [[nodiscard]] Blocks blocks() const { return {0, plan_.padded / P::width, 1}; }
+    [[nodiscard]] int density_size() const { return square(plan_.l_max + 1) * plan_.padded; }
+    template <class F>
+    void for_chunks(const char* label, F f) {
+        const auto n = static_cast<int>(workers_.size());
+        Kokkos::parallel_for(label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
+    }
+
+    const Model& model_;
+    int head_;
+    Plan<Real> plan_;
+    ScatterPlan scatter_;
+    std::vector<Worker> workers_;
+    std::vector<LayerState> states_;
+    std::vector<std::int32_t> order_;
+    const Graph* graph_ = nullptr;
+    const std::int32_t* species_ = nullptr;
+};
+
+template <class P>
+void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
+                          Result& result) {
+    graph_ = &graph;
+    species_ = species.data();
+    scatter_.build(graph, std::max(1, Kokkos::DefaultHostExecutionSpace().concurrency()));
+    resize(graph, what, result);
+    make_tiles(graph, species);
+    const int layers = static_cast<int>(plan_.layers.size());
+    const bool derivatives = what.forces || what.virials || what.centroid_virials;
+
+    for (int t = 0; t < layers; ++t) {
+        const bool last = t + 1 == layers;
+        for_chunks("equipot::forward", [&](int chunk) {
+            Worker& w = workers_[static_cast<std::size_t>(chunk)];
+            for (const Tile& tile : w.tiles) {
+                forward_tile(t, w, tile, what, result);
+                if (last && derivatives) backward_tile(t, w, tile, what, result);
+            }
+        });
+        if (!last) {
+            LayerState& next = states_[static_cast<std::size_t>(t) + 1];
+            exchange.forward(next.u.data(), square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+        }
+    }
+    for (int t = layers - 2; derivatives && t >= 0; --t) {
+        LayerState& next = states_[static_cast<std::size_t>(t) + 1];
+        reduce_foreign_ubar(t + 1);
+        exchange.reverse(next.ubar.data(), square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+        for_chunks("equipot::backward", [&](int chunk) {
+            Worker& w = workers_[static_cast<std::size_t>(chunk)];
+            for (const Tile& tile : w.tiles) backward_tile(t, w, tile, what, result);
+        });
+    }
+
+    result.energy = 0;
+    result.virial.fill(0);
+    for (const Worker& w : workers_) {
+        result.energy += w.energy;
+        for (std::size_t c = 0; c < 9; ++c) result.virial[c] += w.virial[c];
+    }
+    if (derivatives && scatter_.has_foreign()) {
+        reduce_foreign(3, result.forces.data(), &Worker::foreign_forces);
+        if (what.virials) reduce_foreign(9, result.virials.data(), &Worker::foreign_virials);
+        if (what.centroid_virials) reduce_foreign(9, result.centroid_virials.data(), &Worker::foreign_centroid);
+    }
+}
+
+/// Layer t for one tile: from neighbours' u to h, ε, and what the next layer needs.
+template <class P>
+void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    LayerState& state = states_[static_cast<std::size_t>(t)];
+    const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1), b_rows = square(layer.hidden_out + 1);
+    const int u_rows = square(layer.hidden_in + 1);
+    const std::int32_t* atoms = order_.data() + tile.first;
+
+    // Density. In the first layer mixing is folded into the radial functions, so D is A.
+    Real* D = first ? w.A.data() : w.D.data();
+    std::fill(D, D + static_cast<std::ptrdiff_t>(tile.count) * density_rows * C, Real(0));
+    for (int a = 0; a < tile.count; ++a) {
+        const std::int64_t i = atoms[a];
+        Real* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
+        double rho = 0, pair = 0;
+        for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)]; e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
+            Edge edge;
+            if (!edge_geometry(e, edge)) continue;
+            const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
+            const int zj = species_[j];
+            edge_radial(layer, false, tile.species, zj, edge.r, w);
+            if (layer.density) rho += static_cast<double>(w.R[static_cast<std::size_t>(layer.radial->rows() * C)]);
+            if (first && plan_.has_zbl) {
+                double slope = 0;
+                pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() + static_cast<std::size_t>(zj)],
+                                  plan_.zbl, edge.r, slope);
+            }
+            coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, w.M.data());
+            const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
+            for (const PathShape& path : layer.paths) {
+                const Real* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
+                const Real* R = w.R.data() + path.radial;
+                Real* Dp = Di + path.density * C;
+                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                    if (first) path_forward<P, 1, D3, false>(blocks(), C, M, R, u, Dp);
+                    else path_forward<P, D1, D3, true>(blocks(), C, M, R, u + path.feature * C, Dp);
+                });
+            }
+        }
+        state.one_over[static_cast<std::size_t>(i)] = 1 / (1 + rho);
+        result.energies[static_cast<std::size_t>(i)] += pair;
+    }
+
+    // Mixing: A = D mix / (1 + ρ).
+    if (!first) {
+        const auto& mix_of = layer.mix[layer.mix.size() > 1 ? static_cast<std::size_t>(tile.species) : 0];
+        int row = 0;
+        for (int l = 0; l <= plan_.l_max; ++l) {
+            const int m = 2 * l + 1;
+            const Rows<Real> out{w.A.data() + l * l * C, m, a_rows * C};
+            bool add = false;
+            for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
+                const Rows<const Real> in{w.D.data() + row * C, m, density_rows * C};
+                if (add) mix<P, true>(blocks(), C, tile.count * m, in, weights.forward.data(), out);
+                else mix<P, false>(blocks(), C, tile.count * m, in, weights.forward.data(), out);
+                add = true;
+                row += m;
+            }
+        }
+    }
+    if (layer.density)
+        for (int a = 0; a < tile.count; ++a) {
+            const auto factor = static_cast<Real>(state.one_over[static_cast<std::size_t>(atoms[a])]);
+            Real* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
+            for (int c = 0; c < a_rows * C; ++c) A[c] *= factor;
+        }
+
+    // Product, then h = out B + skip.
+    const ProductProgram program = layer.product.program();
+    const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
+    for (int a = 0; a < tile.count; ++a)
+        for (int b = 0; b < C / P::width; ++b)
+            product_forward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width, C,
+                               w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C + b * P::width,
+                               w.B.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C + b * P::width,
+                               reinterpret_cast<P*>(w.products.data()));
+    for (int a = 0; a < tile.count; ++a) {
+        Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
+        if (layer.skip && !first) {
+            const Real* skip = state.skip.data() + static_cast<std::ptrdiff_t>(atoms[a]) * b_rows * C;
+            std::copy(skip, skip + b_rows * C, h);
+        } else {
+            std::fill(h, h + b_rows * C, Real(0));
+            if (layer.skip)
+                for (int k = 0; k < plan_.channels; ++k)
+                    h[k] = static_cast<Real>(layer.first_skip[static_cast<std::size_t>(tile.species * plan_.channels + k)]);
+        }
+    }
+    for (int L = 0; L <= layer.hidden_out; ++L) {
+        const int m = 2 * L + 1;
+        mix<P, true>(blocks(), C, tile.count * m, {w.B.data() + L * L * C, m, b_rows * C}, layer.out[static_cast<std::size_t>(L)].forward.data(),
+                     {w.h.data() + L * L * C, m, b_rows * C});
+    }
+
+    // Readout; its adjoint is the seed of the way back.
+    std::fill(w.hbar.data(), w.hbar.data() + static_cast<std::ptrdiff_t>(tile.count) * b_rows * C, Real(0));
+    for (int a = 0; a < tile.count; ++a) {
+        double& energy = result.energies[static_cast<std::size_t>(atoms[a])];
+        if (layer.has_readout)
+            energy += readout<Real>(layer.readout, plan_.channels, w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C, plan_.scale,
+                                    last ? w.hbar.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C : nullptr);
+        if (last) {
+            energy = plan_.base_energy[static_cast<std::size_t>(tile.species)] + plan_.scale * energy;
+            w.energy += energy;
+        }
+    }
+    if (what.features) save_features(t, w, tile, result);
+    if (last) return;
+
+    // What stays behind: A for the way back, u and the skip term for the next layer.
+    const LayerPlan<Real>& next = plan_.layers[static_cast<std::size_t>(t) + 1];
+    LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
+    const int skip_rows = square(next.hidden_out + 1);
+    for (int a = 0; a < tile.count; ++a) {
+        const Real* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
+        std::copy(A, A + a_rows * C, state.A.data() + static_cast<std::ptrdiff_t>(atoms[a]) * a_rows * C);
+    }
+    for (int a = 0; a < tile.count; ++a) {
+        const std::ptrdiff_t atom = atoms[a];
+        Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
+        if (next.skip) {
+            Real* skip = next_state.skip.data() + atom * skip_rows * C;
+            std::fill(skip, skip + skip_rows * C, Real(0));
+        }
+        for (int L = 0; L <= layer.hidden_out; ++L) {
+            const int m = 2 * L + 1;
+            const Rows<const Real> in{h + L * L * C, m, 0};
+            mix<P, false>(blocks(), C, m, in, next.up[static_cast<std::size_t>(L)].forward.data(),
+                          {next_state.u.data() + (atom * b_rows + L * L) * C, m, 0});
+            if (next.skip && L <= next.hidden_out)
+                mix<P, false>(blocks(), C, m, in, next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].forward.data(),
+                              {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0});
+        }
+    }
+}
+
+/// The adjoint of forward_tile. For the last layer it runs right after it, on what is still in the worker.
+template <class P>
+void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    LayerState& state = states_[static_cast<std::size_t>(t)];
+    const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1), b_rows = square(layer.hidden_out + 1);
+    const std::int32_t* atoms = order_.data() + tile.first;
+    const auto tile_rows = static_cast<std::ptrdiff_t>(tile.count);
+
+    // h̄ = ū up^T + h̄_next skip^T + readout.
+    if (!last) {
+        const LayerPlan<Real>& next = plan_.layers[static_cast<std::size_t>(t) + 1];
+        const LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
+        const int skip_rows = square(next.hidden_out + 1);
+        for (int a = 0; a < tile.count; ++a) {
+            const std::ptrdiff_t atom = atoms[a];
+            const Real* A = state.A.data() + atom * a_rows * C;
+            std::copy(A, A + a_rows * C, w.A.data() + a * a_rows * C);
+            Real* hbar = w.hbar.data() + a * b_rows * C;
+            for (int L = 0; L <= layer.hidden_out; ++L) {
+                const int m = 2 * L + 1;
+                mix<P, false>(blocks(), C, m, {next_state.ubar.data() + (atom * b_rows + L * L) * C, m, 0},
+                              next.up[static_cast<std::size_t>(L)].backward.data(), {hbar + L * L * C, m, 0});
+                if (next.skip && L <= next.hidden_out)
+                    mix<P, true>(blocks(), C, m, {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0},
+                                 next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].backward.data(),
+                                 {hbar + L * L * C, m, 0});
+            }
+            if (layer.has_readout && layer.readout.hidden == 0)
+                for (int k = 0; k < plan_.channels; ++k) hbar[k] += static_cast<Real>(plan_.scale * layer.readout.w[k]);
+        }
+    }
+    if (layer.skip && !first)
+        for (int a = 0; a < tile.count; ++a) {
+            const Real* hbar = w.hbar.data() + a * b_rows * C;
+            std::copy(hbar, hbar + b_rows * C, state.skip.data() + static_cast<std::ptrdiff_t>(atoms[a]) * b_rows * C);
+        }
+
+    // B̄ = h̄ out^T, then the product.
+    for (int L = 0; L <= layer.hidden_out; ++L) {
+        const int m = 2 * L + 1;
+        mix<P, false>(blocks(), C, tile.count * m, {w.hbar.data() + L * L * C, m, b_rows * C}, layer.out[static_cast<std::size_t>(L)].backward.data(),
+                      {w.Bbar.data() + L * L * C, m, b_rows * C});
+    }
+    const ProductProgram program = layer.product.program();
+    const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
+    for (std::ptrdiff_t a = 0; a < tile_rows; ++a)
+        for (int b = 0; b < C / P::width; ++b)
+            product_backward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width, C,
+                                w.A.data() + a * a_rows * C + b * P::width, w.Bbar.data() + a * b_rows * C + b * P::width,
+                                w.Abar.data() + a * a_rows * C + b * P::width, reinterpret_cast<P*>(w.products.data()));
+
+    // A = A0 / (1 + ρ): ρ̄ = -Σ Ā A / (1 + ρ), Ā0 = Ā / (1 + ρ).
+    std::array<double, tile_size> rho_bar{};
+    if (layer.density)
+        for (int a = 0; a < tile.count; ++a) {
+            const double one_over = state.one_over[static_cast<std::size_t>(atoms[a])];
+            Real* Abar = w.Abar.data() + a * a_rows * C;
+            const Real* A = w.A.data() + a * a_rows * C;
+            double sum = 0;
+            for (int c = 0; c < a_rows * C; ++c) {
+                sum += static_cast<double>(Abar[c]) * static_cast<double>(A[c]);
+                Abar[c] *= static_cast<Real>(one_over);
+            }
+            rho_bar[static_cast<std::size_t>(a)] = -sum * one_over;
+        }
+
+    // D̄ = Ā mix^T.
+    if (!first) {
+        const auto& mix_of = layer.mix[layer.mix.size() > 1 ? static_cast<std::size_t>(tile.species) : 0];
+        int row = 0;
+        for (int l = 0; l <= plan_.l_max; ++l) {
+            const int m = 2 * l + 1;
+            for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
+                mix<P, false>(blocks(), C, tile.count * m, {w.Abar.data() + l * l * C, m, a_rows * C}, weights.backward.data(),
+                              {w.D.data() + row * C, m, density_rows * C});
+                row += m;
+            }
+        }
+    }
+    const Real* Dbar = first ? w.Abar.data() : w.D.data();
+    for (int a = 0; a < tile.count; ++a)
+        backward_edges(t, w, atoms[a], tile.species, Dbar + static_cast<std::ptrdiff_t>(a) * density_rows * C,
+                       rho_bar[static_cast<std::size_t>(a)], what, result);
+}
+
+/// From D̄_i and ρ̄_i to ū of the neighbours, ∂E/∂r_ij, forces and virials.
+template <class P>
+void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const Real* Dbar, double rho_bar,
+                                 const Properties& what, Result& result) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    LayerState& state = states_[static_cast<std::size_t>(t)];
+    const bool first = t == 0;
+    const int C = plan_.padded, u_rows = square(layer.hidden_in + 1), y_rows = square(plan_.l_max + 1);
+    double* force_i = result.forces.data() + 3 * i;
+    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)]; e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
+        Edge edge;
+        if (!edge_geometry(e, edge)) continue;
+        const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
+        const int zj = species_[j];
+        const std::int32_t slot = scatter_.slot(e);
+        const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
+        edge_radial(layer, true, zi, zj, edge.r, w);
+        coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, w.M.data());
+        std::fill(w.Mbar.data(), w.Mbar.data() + layer.coupling_size, Real(0));
+        Real Ybar[25];
+        std::fill(Ybar, Ybar + y_rows, Real(0));
+        const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
+        Real* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
+        double radial_bar = 0;
+        for (const PathShape& path : layer.paths) {
+            const Real* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
+            Real* Mbar = path.l1 == 0 ? Ybar + path.l3 * path.l3 : w.Mbar.data() + path.coupling;
+            const Real* R = w.R.data() + path.radial;
+            const Real* dR = w.dR.data() + path.radial;
+            const Real* Dp = Dbar + path.density * C;
+            with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                if (first) radial_bar += path_backward<P, 1, D3, false>(blocks(), C, M, R, dR, u, Dp, ubar, Mbar);
+                else radial_bar += path_backward<P, D1, D3, true>(blocks(), C, M, R, dR, u + path.feature * C, Dp, ubar + path.feature * C, Mbar);
+            });
+        }
+        coupling_backward(layer.terms.data(), static_cast<int>(layer.terms.size()), w.Mbar.data(), Ybar);
+        if (layer.density) radial_bar += rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(layer.radial->rows() * C)]);
+        if (first && plan_.has_zbl) {
+            double slope = 0;
+            zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)], plan_.zbl, edge.r, slope);
+            radial_bar += 0.5 * plan_.scale * slope;
+        }
+
+        // g = ∂E/∂r_ij = r̄ r̂ + (1 - r̂ r̂^T) ∇_r̂ / r.
+        double Yb[25], gradient[3];
+        for (int y = 0; y < y_rows; ++y) Yb[y] = static_cast<double>(Ybar[y]);
+        with_l_max<Int>(plan_.l_max, [&](auto L) {
+            spherical_harmonics_backward<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Yb, gradient);
+        });
+        const double along = edge.x[0] * gradient[0] + edge.x[1] * gradient[1] + edge.x[2] * gradient[2];
+        double g[3];
+        for (int c = 0; c < 3; ++c) g[c] = radial_bar * edge.x[c] + (gradient[c] - along * edge.x[c]) / edge.r;
+
+        double* force_j = (slot >= 0 ? result.forces.data() : w.foreign_forces.data()) + 3 * target;
+        double tensor[9];   // r_ij ⊗ (force on j along this edge)
+        for (int c = 0; c < 3; ++c) {
+            force_i[c] += g[c];
+            force_j[c] -= g[c];
+            for (int d = 0; d < 3; ++d) tensor[3 * c + d] = -edge.r * edge.x[c] * g[d];
+        }
+        for (std::size_t c = 0; c < 9; ++c) w.virial[c] += tensor[c];
+        if (what.virials) {
+            double* own = result.virials.data() + 9 * i;
+            double* other = (slot >= 0 ? result.virials.data() : w.foreign_virials.data()) + 9 * target;
+            for (int c = 0; c < 3; ++c)
+                for (int d = 0; d < 3; ++d) {
+                    const double half = 0.25 * (tensor[3 * c + d] + tensor[3 * d + c]);
+                    own[3 * c + d] += half;
+                    other[3 * c + d] += half;
+                }
+        }
+        if (what.centroid_virials) {
+            double* other = (slot >= 0 ? result.centroid_virials.data() : w.foreign_centroid.data()) + 9 * target;
+            for (int c = 0; c < 9; ++c) other[c] += tensor[c];
+        }
+    }
+}
+
+/// False for pairs beyond the cutoff.
+template <class P>
+bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge) const {
+    const double* d = graph_->displacement.data() + 3 * e;
+    const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+    if (r2 >= plan_.cutoff * plan_.cutoff) return false;
+    edge.r = std::sqrt(r2);
+    for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
+    double Y[25];
+    with_l_max<Int>(plan_.l_max,
+                    [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
+    for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = static_cast<Real>(Y[y]);
+    return true;
+}
+
+template <class P>
+void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w) const {
+    if (plan_.intervals > 0 && r >= table_low) {
+        const RadialTable<Real> table = plan_.table(layer, zi, zj);
+        const Blocks all{0, table.outputs / P::width, 1};
+        if (derivative) radial_splined<P, true>(table, r, all, w.R.data(), w.dR.data());
+        else radial_splined<P, false>(table, r, all, w.R.data(), w.dR.data());
+        return;
+    }
+    layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)], r, w.exact.data(),
+                           w.exact_slope.data(), w.radial);
+    for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
+        w.R[c] = static_cast<Real>(w.exact[c]);
+        w.dR[c] = static_cast<Real>(w.exact_slope[c]);
+    }
+}
+
+/// Features leave in the order of e3nn's irreps: for each L, channels, then m.
+template <class P>
+void Pipeline<P>::save_features(int t, const Worker& w, const Tile& tile, Result& result) const {
+    std::size_t width = 0, offset = 0;
+    for (std::size_t s = 0; s < plan_.layers.size(); ++s) {
+        if (s == static_cast<std::size_t>(t)) offset = width;
+        width += static_cast<std::size_t>(square(plan_.layers[s].hidden_out + 1) * plan_.channels);
+    }
+    const int L_max = plan_.layers[static_cast<std::size_t>(t)].hidden_out;
+    for (int a = 0; a < tile.count; ++a) {
+        double* target = result.features.data() + static_cast<std::size_t>(order_[static_cast<std::size_t>(tile.first + a)]) * width + offset;
+        const Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * square(L_max + 1) * plan_.padded;
+        for (int L = 0; L <= L_max; ++L)
+            for (int k = 0; k < plan_.channels; ++k)
+                for (int m = 0; m <= 2 * L; ++m) *target++ = static_cast<double>(h[(L * L + m) * plan_.padded + k]);
+    }
+}
+
+template <class P>
+void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& result) {
+    const auto owned = static_cast<std::size_t>(graph.owned), total = static_cast<std::size_t>(graph.total);
+    const auto C = static_cast<std::size_t>(plan_.padded);
+    const bool derivatives = what.forces || what.virials || what.centroid_virials;
+    result.energies.assign(owned, 0.0);
+    result.forces.assign(derivatives ? 3 * total : 0, 0.0);
+    result.virials.assign(what.virials ? 9 * total : 0, 0.0);
+    result.centroid_virials.assign(what.centroid_virials ? 9 * total : 0, 0.0);
+
+    // Growing with some room to spare: halo counts change a little at every rebuild. Contents need not survive.
+    const auto reserve = [](Buffer<Real>& buffer, std::size_t size) {
+        if (buffer.extent(0) < size)
+            buffer = Buffer<Real>(Kokkos::view_alloc(Kokkos::WithoutInitializing, "equipot state"), size + size / 16);
+    };
+    std::size_t feature_width = 0, edge_outputs = 0, coupling = 1, u_rows = 1, b_rows = 1, density_rows = 1, packs = 1;
+    const auto a_rows = static_cast<std::size_t>(square(plan_.l_max + 1));
+    states_.resize(plan_.layers.size());
+    for (std::size_t t = 0; t < plan_.layers.size(); ++t) {
+        const LayerPlan<Real>& layer = plan_.layers[t];
+        LayerState& state = states_[t];
+        const auto in_rows = static_cast<std::size_t>(square(layer.hidden_in + 1)), out_rows = static_cast<std::size_t>(square(layer.hidden_out + 1));
+        state.one_over.resize(owned);
+        if (t > 0) {
+            reserve(state.u, total * in_rows * C);
+            reserve(state.ubar, total * in_rows * C);
+            if (layer.skip) reserve(state.skip, owned * out_rows * C);
+        }
+        if (t + 1 < plan_.layers.size()) reserve(state.A, owned * a_rows * C);
+        feature_width += out_rows * static_cast<std::size_t>(plan_.channels);
+        edge_outputs = std::max(edge_outputs, static_cast<std::size_t>(layer.radial->outputs()));
+        coupling = std::max(coupling, static_cast<std::size_t>(layer.coupling_size));
+        u_rows = std::max(u_rows, in_rows);
+        b_rows = std::max(b_rows, out_rows);
+        density_rows = std::max(density_rows, static_cast<std::size_t>(layer.density_rows));
+        const ProductProgram program = layer.product.program();
+        packs = std::max(packs, static_cast<std::size_t>(2 * program.node_count + program.inputs));
+    }
+    result.features.assign(what.features ? owned * feature_width : 0, 0.0);
+
+    workers_.resize(static_cast<std::size_t>(scatter_.chunks()));
+    for_chunks("equipot::workspace", [&](int chunk) {
+        Worker& w = workers_[static_cast<std::size_t>(chunk)];
+        const auto foreign = static_cast<std::size_t>(scatter_.foreign(chunk));
+        for (Scratch<Real>* buffer : {&w.R, &w.dR}) buffer->reserve(edge_outputs);
+        for (Scratch<Real>* buffer : {&w.M, &w.Mbar}) buffer->reserve(coupling);
+        w.D.reserve(tile_size * density_rows * C);
+        for (Scratch<Real>* buffer : {&w.A, &w.Abar}) buffer->reserve(tile_size * a_rows * C);
+        for (Scratch<Real>* buffer : {&w.B, &w.Bbar, &w.h, &w.hbar}) buffer->reserve(tile_size * b_rows * C);
+        w.products.reserve(packs * P::width);
+        w.exact.resize(edge_outputs);
+        w.exact_slope.resize(edge_outputs);
+        if (plan_.layers.size() > 1 && derivatives) {
+            w.foreign_ubar.reserve(foreign * u_rows * C);
+            // Each thread clears what it will add to; the rows of the top layer first, lower ones on the way down.
+            const std::size_t top_rows = static_cast<std::size_t>(square(plan_.layers.back().hidden_in + 1)) * C;
+            std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + foreign * top_rows, Real(0));
+            for (std::size_t t = 1; t < plan_.layers.size(); ++t) {
+                const std::size_t rows = static_cast<std::size_t>(square(plan_.layers[t].hidden_in + 1)) * C;
+                Real* ubar = states_[t].ubar.data();
+                std::fill(ubar + static_cast<std::size_t>(scatter_.begin(chunk)) * rows, ubar + static_cast<std::size_t>(scatter_.end(chunk)) * rows, Real(0));
+            }
+        }
+        w.foreign_forces.assign(derivatives ? 3 * foreign : 0, 0.0);
+        w.foreign_virials.assign(what.virials ? 9 * foreign : 0, 0.0);
+        w.foreign_centroid.assign(what.centroid_virials ? 9 * foreign : 0, 0.0);
+        w.virial.fill(0);
+        w.energy = 0;
+    });
+}
+
+/// Cuts each chunk into tiles of one species, atoms in their order.
+template <class P>
+void Pipeline<P>::make_tiles(const Graph& graph, const std::vector<std::int32_t>& species) {
+    order_.resize(static_cast<std::size_t>(graph.owned));
+    for_chunks("equipot::tiles", [&](int chunk) {
+        Worker& w = workers_[static_cast<std::size_t>(chunk)];
+        w.tiles.clear();
+        const auto from = static_cast<std::ptrdiff_t>(scatter_.begin(chunk)), to = static_cast<std::ptrdiff_t>(scatter_.end(chunk));
+        for (std::ptrdiff_t i = from; i < to; ++i) order_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
+        std::stable_sort(order_.begin() + from, order_.begin() + to, [&](std::int32_t a, std::int32_t b) {
+            return species[static_cast<std::size_t>(a)] < species[static_cast<std::size_t>(b)];
+        });
+        for (std::ptrdiff_t i = from; i < to;) {
+            const std::int32_t z = species[static_cast<std::size_t>(order_[static_cast<std::size_t>(i)])];
+            std::ptrdiff_t stop = i;
+            while (stop < to && stop - i < tile_size && species[static_cast<std::size_t>(order_[static_cast<std::size_t>(stop)])] == z) ++stop;
+            w.tiles.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(stop - i), z});
+            i = stop;
+        }
+    });
+}
+
+/// Sums private rows of ū into the atoms they belong to, then clears them for the next layer down.
+template <class P>
+void Pipeline<P>::reduce_foreign_ubar(int t) {
+    const std::size_t rows = static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t)].hidden_in + 1) * plan_.padded);
+    if (!scatter_.has_foreign()) return;
+    Real* ubar = states_[static_cast<std::size_t>(t)].ubar.data();
+    const auto& first = scatter_.source_first();
+    const auto& sources = scatter_.sources();
+    const std::int64_t owned = graph_->owned, total = graph_->total;
+    Kokkos::parallel_for("equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, total), [&](std::int64_t a) {
+        Real* target = ubar + static_cast<std::size_t>(a) * rows;
+        if (a >= owned) std::fill(target, target + rows, Real(0));
+        for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
+            const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
+            const Real* from = workers_[static_cast<std::size_t>(source.chunk)].foreign_ubar.data() + static_cast<std::size_t>(source.row) * rows;
+            for (std::size_t c = 0; c < rows; ++c) target[c] += from[c];
+        }
+    });
+    for_chunks("equipot::clear", [&](int chunk) {
+        Worker& w = workers_[static_cast<std::size_t>(chunk)];
+        const auto size = static_cast<std::size_t>(scatter_.foreign(chunk)) *
+                          static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t) - 1].hidden_in + 1) * plan_.padded);
+        std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + size, Real(0));
+    });
+}
+
+template <class P>
+void Pipeline<P>::reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign) {
+    const auto& first = scatter_.source_first();
+    const auto& sources = scatter_.sources();
+    Kokkos::parallel_for("equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, graph_->total), [&](std::int64_t a) {
+        for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
+            const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
+            const double* from = (workers_[static_cast<std::size_t>(source.chunk)].*foreign).data() + static_cast<std::ptrdiff_t>(source.row) * width;
+            for (int c = 0; c < width; ++c) rows[a * width + c] += from[c];
+        }
+    });
+}
+
+}  // namespace equipot::kernels

@@ -1,0 +1,267 @@
+// Plan: a model made ready for one head, one set of species, one working precision and one pack width: padded weights and
+// their transposes, radial tables, the evaluation order of the product. Built at load; stages only see raw pointers into it.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "equivariance/clebsch_gordan.hpp"
+#include "kokkos_kernels/density.hpp"
+#include "kokkos_kernels/pair.hpp"
+#include "kokkos_kernels/product.hpp"
+#include "kokkos_kernels/product_program.hpp"
+#include "kokkos_kernels/radial.hpp"
+#include "kokkos_kernels/radial_function.hpp"
+#include "kokkos_kernels/readout.hpp"
+#include "model/model.hpp"
+
+namespace equipot::kernels {
+
+template <class T>
+using Buffer = Kokkos::View<T*, Kokkos::HostSpace>;
+
+template <class T>
+Buffer<T> make_buffer(const char* label, std::size_t size) {
+    return Buffer<T>(label, size);
+}
+
+inline int square(int n) { return n * n; }
+
+/// Square weights [padded, padded] with zero padding, and the transpose for the adjoint.
+template <class Real>
+struct MixWeights {
+    Buffer<Real> forward, backward;
+
+    MixWeights() = default;
+    MixWeights(const double* W, int channels, int padded)
+        : forward("mix", static_cast<std::size_t>(square(padded))), backward("mixT", static_cast<std::size_t>(square(padded))) {
+        for (int i = 0; i < channels; ++i)
+            for (int j = 0; j < channels; ++j) {
+                forward(static_cast<std::size_t>(i * padded + j)) = static_cast<Real>(W[i * channels + j]);
+                backward(static_cast<std::size_t>(j * padded + i)) = static_cast<Real>(W[i * channels + j]);
+            }
+    }
+};
+
+template <class Real>
+struct LayerPlan {
+    int hidden_in = 0, hidden_out = 0;
+    int density_rows = 0, coupling_size = 0;
+    bool density = false, skip = false, has_readout = false;
+    std::vector<PathShape> paths;
+    std::vector<CouplingTerm> terms;                        // all paths; paths with l1 = 0 read Y itself
+
+    std::unique_ptr<RadialFunction> radial;
+    std::vector<Buffer<Real>> table_rows;
+    std::vector<int> table_of;                              // [active, active] -> index into table_rows
+
+    std::vector<std::vector<std::vector<MixWeights<Real>>>> mix;   // [species or 1][l][path into l]; empty in the first layer
+    std::vector<MixWeights<Real>> up;                       // [l] applied to the features that enter (not in the first layer)
+    std::vector<MixWeights<Real>> out;                      // [L]
+    std::vector<std::vector<MixWeights<Real>>> skip_weights;  // [species][L]
+
+    ProductTables product;
+    std::vector<Buffer<Real>> product_coefficients;         // [species], [blocks][terms][width]
+
+    Buffer<double> readout_w, readout_v;
+    ReadoutWeights readout{};
+    std::vector<double> first_skip;                         // first layer: [active, K] skip of the embedding (L = 0)
+};
+
+/// Where the tables start: closer than any bond; shorter distances use the exact functions.
+constexpr double table_low = 0.5;
+
+template <class Real>
+struct Plan {
+    int channels = 0, padded = 0, l_max = 0, width = 0;
+    double cutoff = 0, scale = 0;
+    int intervals = 0;                                      // of the radial tables; 0 = exact radial
+    std::vector<int> active;                                // model species index of each active species
+    std::vector<double> base_energy;                        // [active] E0 + shift
+    std::vector<LayerPlan<Real>> layers;
+    bool has_zbl = false;
+    ZblConstants zbl{};
+    std::vector<ZblPair> zbl_pairs;                         // [active, active]
+
+    [[nodiscard]] RadialTable<Real> table(const LayerPlan<Real>& layer, int ai, int aj) const {
+        const auto n = active.size();
+        const int index = layer.table_of[static_cast<std::size_t>(ai) * n + static_cast<std::size_t>(aj)];
+        return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low), intervals,
+                layer.radial->outputs()};
+    }
+
+    /// (Re)samples every table with `n` intervals.
+    void build_tables(int n);
+};
+
+namespace detail {
+
+// Coefficients of the quintic spline that reproduces polynomials of degree 5: a local (quasi-interpolating) rule, so that
+// only two samples beyond each end are needed and no system is solved.
+inline constexpr double spline_rule[5] = {13.0 / 240, -7.0 / 15, 73.0 / 40, -7.0 / 15, 13.0 / 240};
+
+}  // namespace detail
+
+template <class Real>
+void Plan<Real>::build_tables(int n) {
+    intervals = n;
+    const double h = (cutoff - table_low) / n;
+    const auto count = active.size();
+    for (LayerPlan<Real>& layer : layers) {
+        const auto outputs = static_cast<std::size_t>(layer.radial->outputs());
+        layer.table_rows.clear();
+        layer.table_of.assign(count * count, -1);
+        std::map<int, int> known;
+        for (std::size_t ai = 0; ai < count; ++ai)
+            for (std::size_t aj = 0; aj < count; ++aj) {
+                const int zi = active[ai], zj = active[aj];
+                const int key = layer.radial->table_key(zi, zj);
+                const auto [entry, is_new] = known.emplace(key, static_cast<int>(layer.table_rows.size()));
+                layer.table_of[ai * count + aj] = entry->second;
+                if (!is_new) continue;
+                const auto samples = static_cast<std::size_t>(n + 9);
+                std::vector<double> sampled(samples * outputs), slope(outputs);
+                RadialScratch scratch;
+                for (std::size_t s = 0; s < samples; ++s)
+                    layer.radial->evaluate(zi, zj, table_low + (static_cast<double>(s) - 4) * h, sampled.data() + s * outputs, slope.data(),
+                                           scratch);
+                Buffer<Real> rows("radial table", static_cast<std::size_t>(n + 5) * outputs);
+                for (std::size_t i = 0; i < static_cast<std::size_t>(n + 5); ++i)
+                    for (std::size_t c = 0; c < outputs; ++c) {
+                        double sum = 0;
+                        for (std::size_t k = 0; k < 5; ++k) sum += detail::spline_rule[k] * sampled[(i + k) * outputs + c];
+                        rows(i * outputs + c) = static_cast<Real>(sum);
+                    }
+                layer.table_rows.push_back(rows);
+            }
+    }
+}
+
+template <class Real>
+Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& active, int width) {
+    Plan<Real> plan;
+    const int K = model.channels;
+    const int Kp = (K + width - 1) / width * width;
+    const auto nz = static_cast<int>(model.species.size());
+    plan.channels = K;
+    plan.padded = Kp;
+    plan.width = width;
+    plan.l_max = model.l_max;
+    plan.cutoff = model.cutoff;
+    plan.active = active;
+    plan.scale = model.scale[static_cast<std::size_t>(head)];
+    for (const int z : active)
+        plan.base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] + model.shift[static_cast<std::size_t>(head)]);
+
+    if (model.has_zbl) {
+        plan.has_zbl = true;
+        for (std::size_t i = 0; i < 4; ++i) plan.zbl.c[i] = model.zbl.c[i];
+        plan.zbl.p = model.zbl.envelope;
+        for (const int a : active)
+            for (const int b : active) {
+                const auto ia = static_cast<std::size_t>(a), ib = static_cast<std::size_t>(b);
+                const double za = model.species[ia], zb = model.species[ib];
+                const double length = model.zbl.prefactor * 0.529 / (std::pow(za, model.zbl.exponent) + std::pow(zb, model.zbl.exponent));
+                plan.zbl_pairs.push_back({14.3996 * za * zb, 1 / length, 1 / (model.zbl.radii[ia] + model.zbl.radii[ib])});
+            }
+    }
+
+    for (std::size_t t = 0; t < model.layers.size(); ++t) {
+        const Layer& layer = model.layers[t];
+        LayerPlan<Real> lp;
+        lp.hidden_in = layer.hidden_in;
+        lp.hidden_out = layer.hidden_out;
+        lp.density = layer.density;
+        lp.skip = layer.skip;
+        for (std::size_t p = 0; p < layer.paths.size(); ++p) {
+            const auto [l1, l2, l3] = layer.paths[p];
+            PathShape shape{l1, l3, square(l1), lp.density_rows, lp.coupling_size, static_cast<int>(p) * Kp};
+            lp.density_rows += 2 * l3 + 1;
+            if (l1 > 0) {
+                const std::vector<double> w3j = wigner_3j(l1, l2, l3);
+                const int n1 = 2 * l1 + 1, n2 = 2 * l2 + 1, n3 = 2 * l3 + 1;
+                const double norm = std::sqrt(2.0 * l3 + 1);
+                for (int m1 = 0; m1 < n1; ++m1)
+                    for (int m2 = 0; m2 < n2; ++m2)
+                        for (int m3 = 0; m3 < n3; ++m3) {
+                            const double value = w3j[static_cast<std::size_t>((m1 * n2 + m2) * n3 + m3)];
+                            if (value != 0) lp.terms.push_back({shape.coupling + m3 * n1 + m1, l2 * l2 + m2, norm * value});
+                        }
+                lp.coupling_size += n1 * n3;
+            }
+            lp.paths.push_back(shape);
+        }
+        lp.radial = std::make_unique<RadialFunction>(model, static_cast<int>(t), Kp, width);
+
+        if (t > 0) {
+            for (int l = 0; l <= layer.hidden_in; ++l) lp.up.emplace_back(layer.up[static_cast<std::size_t>(l)].data.data(), K, Kp);
+            const int variants = layer.mixing_by_species ? static_cast<int>(active.size()) : 1;
+            for (int v = 0; v < variants; ++v) {
+                std::vector<std::vector<MixWeights<Real>>> by_l;
+                for (int l = 0; l <= model.l_max; ++l) {
+                    const Array& mix = layer.mix[static_cast<std::size_t>(l)];
+                    const auto rows = mix.shape[mix.shape.size() - 2];
+                    const double* W = mix.data.data();
+                    if (layer.mixing_by_species) W += active[static_cast<std::size_t>(v)] * rows * K;
+                    std::vector<MixWeights<Real>> into;
+                    for (std::int64_t p = 0; p < rows / K; ++p) into.emplace_back(W + p * K * K, K, Kp);
+                    by_l.push_back(std::move(into));
+                }
+                lp.mix.push_back(std::move(by_l));
+            }
+        }
+        for (int L = 0; L <= layer.hidden_out; ++L) lp.out.emplace_back(layer.out[static_cast<std::size_t>(L)].data.data(), K, Kp);
+        if (layer.skip) {
+            for (const int z : active) {
+                std::vector<MixWeights<Real>> by_l;
+                for (const Array& skip : layer.skip_weights) by_l.emplace_back(skip.data.data() + static_cast<std::ptrdiff_t>(z) * K * K, K, Kp);
+                lp.skip_weights.push_back(std::move(by_l));
+                if (t == 0)
+                    for (int c = 0; c < K; ++c) {
+                        double sum = 0;
+                        for (int k = 0; k < K; ++k)
+                            sum += model.embedding.data[static_cast<std::size_t>(z * K + k)] *
+                                   layer.skip_weights[0].data[(static_cast<std::size_t>(z * K) + static_cast<std::size_t>(k)) * static_cast<std::size_t>(K) + static_cast<std::size_t>(c)];
+                        lp.first_skip.push_back(sum);
+                    }
+            }
+        }
+
+        lp.product = ProductTables(model, static_cast<int>(t));
+        for (const int z : active) {
+            const std::vector<double> dense = lp.product.coefficients(model, static_cast<int>(t), z);   // [terms][K]
+            const int terms = lp.product.program().term_count;
+            Buffer<Real> packed("product coefficients", static_cast<std::size_t>(terms) * static_cast<std::size_t>(Kp));
+            for (int term = 0; term < terms; ++term)
+                for (int k = 0; k < K; ++k)
+                    packed(static_cast<std::size_t>((k / width * terms + term) * width + k % width)) =
+                        static_cast<Real>(dense[static_cast<std::size_t>(term * K + k)]);
+            lp.product_coefficients.push_back(packed);
+        }
+
+        if (layer.readout != Layer::Readout::None) {
+            lp.has_readout = true;
+            const bool mlp = layer.readout == Layer::Readout::Mlp;
+            const int hidden = mlp ? static_cast<int>(layer.readout0.shape[2]) : 0;
+            const int rows = mlp ? hidden : 1;
+            lp.readout_w = make_buffer<double>("readout", static_cast<std::size_t>(rows * K));
+            for (int n = 0; n < rows; ++n)
+                for (int k = 0; k < K; ++k)
+                    lp.readout_w(static_cast<std::size_t>(n * K + k)) =
+                        layer.readout0.data[static_cast<std::size_t>((head * K + k) * rows + n)];
+            if (mlp) {
+                lp.readout_v = make_buffer<double>("readout", static_cast<std::size_t>(hidden));
+                for (int n = 0; n < hidden; ++n) lp.readout_v(static_cast<std::size_t>(n)) = layer.readout1.data[static_cast<std::size_t>(head * hidden + n)];
+            }
+            lp.readout = {lp.readout_w.data(), lp.readout_v.data(), hidden, static_cast<Activation>(model.activation)};
+        }
+        plan.layers.push_back(std::move(lp));
+    }
+    return plan;
+}
+
+}  // namespace equipot::kernels

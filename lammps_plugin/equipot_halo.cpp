@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "equipot_halo.h"
+
+#include <cstring>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "lammps.h"
+#include "neigh_list.h"
+#include "pair.h"
+
+namespace LAMMPS_NS {
+
+EquipotHalo::EquipotHalo(LAMMPS *lmp, Pair *pair) : lmp_(lmp), pair_(pair) {}
+
+void EquipotHalo::layout(const NeighList &list, const std::vector<int> &takes_part, double reach) {
+    const Atom *atom = lmp_->atom;
+    Comm *comm = lmp_->comm;
+    const int nlocal = atom->nlocal;
+    const int nall = nlocal + atom->nghost;
+    me_ = comm->me;
+    row_.assign(nall, -1);
+    owner_rank_.assign(nall, me_);
+    owner_row_.assign(nall, -1);
+    received_.assign(nall, 0);
+    atoms_.clear();
+
+    // An atom that is not in the list belongs to other pair styles alone (hybrid), like one of an invisible type.
+    for (int ii = 0; ii < list.inum; ++ii) {
+        const int i = list.ilist[ii];
+        if (!takes_part[atom->type[i]]) continue;
+        row_[i] = owner_row_[i] = static_cast<int>(atoms_.size());
+        atoms_.push_back(i);
+    }
+    owned_ = static_cast<int>(atoms_.size());
+
+    message_ = Message::Owners;
+    comm->forward_comm(pair_, 2);
+
+    // The first image of a remote atom stands for all of them.
+    std::vector<int> first_image(nall, -1);
+    std::unordered_map<std::uint64_t, int> images;
+    for (int g = nlocal; g < nall; ++g) {
+        if (owner_row_[g] < 0) continue;
+        if (!remote(g)) {
+            row_[g] = owner_row_[g];
+            continue;
+        }
+        const auto key = (static_cast<std::uint64_t>(owner_rank_[g]) << 32) | static_cast<std::uint32_t>(owner_row_[g]);
+        first_image[g] = images.try_emplace(key, g).first->second;
+    }
+
+    double **x = atom->x;
+    for (int ii = 0; ii < list.inum; ++ii) {
+        const int i = list.ilist[ii];
+        if (row_[i] < 0) continue;
+        for (int jj = 0; jj < list.numneigh[i]; ++jj) {
+            const int j = list.firstneigh[i][jj] & NEIGHMASK;
+            if (first_image[j] < 0) continue;
+            const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
+            if (dx * dx + dy * dy + dz * dz < reach * reach) received_[first_image[j]] = 1;
+        }
+    }
+
+    // Tells the senders. A ghost that only passes rows on, from a rank to the next but one, is marked on the way.
+    wanted_.clear();
+    message_ = Message::Wanted;
+    if (comm->nprocs > 1) comm->reverse_comm(pair_, 1);
+
+    for (int g = nlocal; g < nall; ++g) {
+        if (!received_[g]) continue;
+        int &row = row_[first_image[g]];
+        if (row < 0) {
+            row = static_cast<int>(atoms_.size());
+            atoms_.push_back(g);
+        }
+    }
+    for (int g = nlocal; g < nall; ++g) {
+        if (first_image[g] >= 0) row_[g] = row_[first_image[g]];
+    }
+}
+
+template <class Real>
+void EquipotHalo::send(Real *rows, int width, bool forward) {
+    Comm *comm = lmp_->comm;
+    if (comm->nprocs == 1) return;
+    message_ = sizeof(Real) == sizeof(double) ? Message::Doubles : Message::Floats;
+    rows_ = rows;
+    width_ = width;
+    slots_ = static_cast<int>((width * sizeof(Real) + sizeof(double) - 1) / sizeof(double));
+    if (forward)
+        comm->forward_comm(pair_, slots_);
+    else
+        comm->reverse_comm(pair_, slots_);
+    rows_ = nullptr;
+}
+
+void EquipotHalo::forward(double *rows, int width) { send(rows, width, true); }
+void EquipotHalo::reverse(double *rows, int width) { send(rows, width, false); }
+void EquipotHalo::forward(float *rows, int width) { send(rows, width, true); }
+void EquipotHalo::reverse(float *rows, int width) { send(rows, width, false); }
+
+const std::vector<char> &EquipotHalo::wanted(const int *list) const {
+    const auto found = wanted_.find(list);
+    if (found == wanted_.end())
+        lmp_->error->one(FLERR, "pair equipot: LAMMPS moved its send lists without a new neighbor list");
+    return found->second;
+}
+
+namespace {
+
+template <class Real>
+void copy_row(const void *rows, int row, int width, double *to) {
+    std::memcpy(to, static_cast<const Real *>(rows) + static_cast<std::int64_t>(row) * width, width * sizeof(Real));
+}
+
+template <class Real>
+void set_row(void *rows, int row, int width, const double *from) {
+    std::memcpy(static_cast<Real *>(rows) + static_cast<std::int64_t>(row) * width, from, width * sizeof(Real));
+}
+
+// What leaves a halo row is zeroed behind it: several images share the row, and each amount must travel once.
+template <class Real>
+void take_row(void *rows, int row, int width, double *to) {
+    copy_row<Real>(rows, row, width, to);
+    std::memset(static_cast<Real *>(rows) + static_cast<std::int64_t>(row) * width, 0, width * sizeof(Real));
+}
+
+template <class Real>
+void add_row(void *rows, int row, int width, const double *from) {
+    Real *to = static_cast<Real *>(rows) + static_cast<std::int64_t>(row) * width;
+    const char *bytes = reinterpret_cast<const char *>(from);
+    for (int k = 0; k < width; ++k) {
+        Real value;
+        std::memcpy(&value, bytes + k * sizeof(Real), sizeof(Real));
+        to[k] += value;
+    }
+}
+
+}  // namespace
+
+int EquipotHalo::pack_forward(int n, const int *list, double *buffer) {
+    if (message_ == Message::Owners) {
+        for (int k = 0; k < n; ++k) {
+            buffer[2 * k] = owner_rank_[list[k]];
+            buffer[2 * k + 1] = owner_row_[list[k]];
+        }
+        return 2 * n;
+    }
+    if (n == 0) return 0;
+    const std::vector<char> &send = wanted(list);
+    double *to = buffer;
+    for (int k = 0; k < n; ++k) {
+        if (!send[k]) continue;
+        if (message_ == Message::Doubles)
+            copy_row<double>(rows_, row_[list[k]], width_, to);
+        else
+            copy_row<float>(rows_, row_[list[k]], width_, to);
+        to += slots_;
+    }
+    return static_cast<int>(to - buffer);
+}
+
+void EquipotHalo::unpack_forward(int n, int first, const double *buffer) {
+    if (message_ == Message::Owners) {
+        for (int k = 0; k < n; ++k) {
+            owner_rank_[first + k] = static_cast<int>(buffer[2 * k]);
+            owner_row_[first + k] = static_cast<int>(buffer[2 * k + 1]);
+        }
+        return;
+    }
+    for (int g = first; g < first + n; ++g) {
+        if (!received_[g]) continue;
+        if (message_ == Message::Doubles)
+            set_row<double>(rows_, row_[g], width_, buffer);
+        else
+            set_row<float>(rows_, row_[g], width_, buffer);
+        buffer += slots_;
+    }
+}
+
+int EquipotHalo::pack_reverse(int n, int first, double *buffer) {
+    if (message_ == Message::Wanted) {
+        for (int k = 0; k < n; ++k) buffer[k] = received_[first + k];
+        return n;
+    }
+    double *to = buffer;
+    for (int g = first; g < first + n; ++g) {
+        if (!received_[g]) continue;
+        if (message_ == Message::Doubles)
+            take_row<double>(rows_, row_[g], width_, to);
+        else
+            take_row<float>(rows_, row_[g], width_, to);
+        to += slots_;
+    }
+    return static_cast<int>(to - buffer);
+}
+
+void EquipotHalo::unpack_reverse(int n, const int *list, const double *buffer) {
+    if (n == 0) return;
+    if (message_ == Message::Wanted) {
+        std::vector<char> &send = wanted_[list];
+        send.resize(n);
+        for (int k = 0; k < n; ++k) {
+            send[k] = buffer[k] != 0.0;
+            if (send[k] && remote(list[k])) received_[list[k]] = 1;
+        }
+        return;
+    }
+    const std::vector<char> &send = wanted(list);
+    for (int k = 0; k < n; ++k) {
+        if (!send[k]) continue;
+        if (message_ == Message::Doubles)
+            add_row<double>(rows_, row_[list[k]], width_, buffer);
+        else
+            add_row<float>(rows_, row_[list[k]], width_, buffer);
+        buffer += slots_;
+    }
+}
+
+double EquipotHalo::memory_usage() const {
+    double bytes =
+        static_cast<double>(row_.capacity() + atoms_.capacity() + owner_rank_.capacity() + owner_row_.capacity()) *
+        sizeof(int);
+    bytes += static_cast<double>(received_.capacity());
+    for (const auto &entry : wanted_) bytes += static_cast<double>(entry.second.capacity());
+    return bytes;
+}
+
+}  // namespace LAMMPS_NS

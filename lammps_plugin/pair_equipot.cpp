@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pair_equipot.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "equipot_halo.h"
+#include "error.h"
+#include "exceptions.h"
+#include "force.h"
+#include "json.h"
+#include "memory.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "potential/potential.hpp"
+#include "update.h"
+#include "utils.h"
+
+namespace LAMMPS_NS {
+
+// 1 eV per particle = e N_A J/mol, and 1 kcal = 4184 J: exact in the SI of 2019.
+static constexpr double KCAL_PER_MOL = 1.602176634e-19 * 6.02214076e23 / 4184.0;
+
+struct PairEquipot::Engine {
+    equipot::LoadOptions options;
+    std::unique_ptr<equipot::Potential> potential;
+    std::unique_ptr<EquipotHalo> halo;
+    equipot::Properties what;
+    equipot::Result result;
+
+    std::vector<std::int32_t> numbers;  // the arrays that the graph points to
+    std::vector<std::int64_t> first;
+    std::vector<std::int32_t> neighbor;
+    std::vector<double> displacement;
+    equipot::Graph graph;
+};
+
+PairEquipot::PairEquipot(LAMMPS *lmp) : Pair(lmp), engine(std::make_unique<Engine>()) {
+    engine->halo = std::make_unique<EquipotHalo>(lmp, this);
+    single_enable = 0;
+    restartinfo = 0;
+    one_coeff = 1;
+    manybody_flag = 1;
+    reinitflag = 0;
+    centroidstressflag = CENTROID_AVAIL;
+    // LAMMPS's own F.r would count the edges between images of one rank's atoms wrongly: we put those forces on owners.
+    no_virial_fdotr_compute = 1;
+}
+
+PairEquipot::~PairEquipot() {
+    if (copymode) return;
+    if (allocated) {
+        memory->destroy(setflag);
+        memory->destroy(cutsq);
+    }
+    memory->destroy(features);
+}
+
+void PairEquipot::allocate() {
+    const int n = atom->ntypes + 1;
+    memory->create(setflag, n, n, "pair:setflag");
+    memory->create(cutsq, n, n, "pair:cutsq");
+    allocated = 1;
+}
+
+// pair_style given again: what the old pair_coeff loaded no longer fits the options.
+void PairEquipot::forget_model() {
+    engine->potential.reset();
+    numbers.clear();
+    if (allocated) {
+        for (int i = 1; i <= atom->ntypes; ++i) std::fill_n(setflag[i] + 1, atom->ntypes, 0);
+    }
+}
+
+void PairEquipot::settings(int narg, char **arg) {
+    engine->options = equipot::LoadOptions{};
+    forget_model();
+    for (int k = 0; k < narg; k += 2) {
+        const std::string key = arg[k];
+        if (key != "head" && key != "precision" && key != "radial")
+            error->all(FLERR, "pair_style equipot has no option '" + key + "'; it has head, precision and radial");
+        if (k + 1 == narg) error->all(FLERR, "pair_style equipot: the option " + key + " needs a value");
+        const std::string value = arg[k + 1];
+        if (key == "head") {
+            engine->options.head = value;
+        } else if (key == "precision") {
+            if (value == "double")
+                engine->options.precision = equipot::Precision::Double;
+            else if (value == "float")
+                engine->options.precision = equipot::Precision::Float;
+            else if (value == "mixed")
+                engine->options.precision = equipot::Precision::Mixed;
+            else
+                error->all(FLERR, "pair_style equipot: precision is double, float or mixed, not '" + value + "'");
+        } else {
+            if (value == "splined")
+                engine->options.radial = equipot::Radial::Splined;
+            else if (value == "exact")
+                engine->options.radial = equipot::Radial::Exact;
+            else
+                error->all(FLERR, "pair_style equipot: radial is splined or exact, not '" + value + "'");
+        }
+    }
+}
+
+static std::string elements_of(const equipot::Model &model) {
+    std::string names;
+    for (const int z : model.species) names += (names.empty() ? "" : " ") + equipot::element_symbol(z);
+    return names;
+}
+
+void PairEquipot::coeff(int narg, char **arg) {
+    const int ntypes = atom->ntypes;
+    if (!allocated) allocate();
+    forget_model();
+
+    if (narg < 3 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0)
+        error->all(FLERR, "pair equipot: write pair_coeff as 'pair_coeff * * FILE ELEMENT1 ELEMENT2 ...'");
+    const std::string units = update->unit_style;
+    if (units != "metal" && units != "real")
+        error->all(FLERR, "pair equipot works in 'units metal' and 'units real', not in 'units " + units + "'");
+    energy_unit = units == "real" ? KCAL_PER_MOL : 1.0;
+
+    const std::string found = utils::get_potential_file_path(arg[2]);
+    const std::string file = found.empty() ? arg[2] : found;
+    // OpenMP builds of LAMMPS have read OMP_NUM_THREADS; others always say 1 and leave the variable to the engine.
+    const bool threads_from_environment = comm->nthreads == 1 && std::getenv("OMP_NUM_THREADS") != nullptr;
+
+    std::string trouble;
+    double spline_error = 0.0;
+    try {
+        equipot::ensure_kokkos(threads_from_environment ? 0 : comm->nthreads);
+        engine->potential = std::make_unique<equipot::Potential>(equipot::Potential::load(file, engine->options));
+        const equipot::Model &model = engine->potential->model();
+        if (narg - 3 != ntypes) {
+            throw equipot::Error(fmt::format("pair_coeff names {} element{} for {} atom type{}; {} has: {}", narg - 3,
+                                             narg == 4 ? "" : "s", ntypes, ntypes == 1 ? "" : "s", arg[2],
+                                             elements_of(model)));
+        }
+        numbers.assign(ntypes + 1, 0);
+        std::vector<std::int32_t> in_use;
+        for (int type = 1; type <= ntypes; ++type) {
+            const std::string symbol = arg[2 + type];
+            if (symbol == "NULL") continue;
+            const int number = equipot::atomic_number(symbol);
+            if (number == 0 || std::find(model.species.begin(), model.species.end(), number) == model.species.end()) {
+                throw equipot::Error(fmt::format("pair_coeff gives atom type {} the element '{}', but {} has only: {}",
+                                                 type, symbol, arg[2], elements_of(model)));
+            }
+            numbers[type] = number;
+            if (std::find(in_use.begin(), in_use.end(), number) == in_use.end()) in_use.push_back(number);
+        }
+        if (in_use.empty()) throw equipot::Error("pair_coeff gives NULL to every atom type");
+        spline_error = engine->potential->prepare(in_use);
+    } catch (const std::exception &problem) {
+        trouble = problem.what();
+        forget_model();
+    }
+    stop_together(trouble);
+
+    for (int i = 1; i <= ntypes; ++i) {
+        for (int j = 1; j <= ntypes; ++j) setflag[i][j] = numbers[i] != 0 && numbers[j] != 0;
+    }
+    cutoff = engine->potential->cutoff();
+    comm_forward = comm_reverse = EquipotHalo::buffer_width(engine->potential->exchange_width());
+    if (comm->me == 0) print_summary(arg[2], spline_error);
+}
+
+void PairEquipot::print_summary(const std::string &file, double spline_error) {
+    const equipot::Potential &potential = *engine->potential;
+    const json card = json::parse(potential.model().card, nullptr, false);
+    std::string title;
+    if (card.is_object() && card.contains("title") && card["title"].is_string())
+        title = ": " + card["title"].get<std::string>();
+    std::string types;
+    for (std::size_t type = 1; type < numbers.size(); ++type) {
+        types += fmt::format("{}{} = {}", type == 1 ? "" : ", ", type,
+                             numbers[type] ? equipot::element_symbol(numbers[type]) : "NULL");
+    }
+    const std::string radial = potential.options().radial == equipot::Radial::Exact
+                                   ? "exact"
+                                   : fmt::format("splined, largest force error {:.1e} eV/A", spline_error);
+    utils::logmesg(lmp, "pair equipot: {}{}\n  atom types: {}\n  model: {} layer{}, cutoff {:g} A, head {}\n", file,
+                   title, types, potential.layers(), potential.layers() == 1 ? "" : "s", potential.cutoff(),
+                   potential.model().heads[potential.head()]);
+    utils::logmesg(lmp, "  radial functions: {}\n  runs on: {}\n", radial, potential.execution());
+}
+
+void PairEquipot::init_style() {
+    if (!engine->potential)
+        error->all(FLERR, "pair equipot has no model yet: give pair_coeff * * FILE ELEMENT1 ELEMENT2 ...");
+    if (!force->newton_pair)
+        error->all(FLERR,
+                   "pair equipot needs newton on: put 'newton on' before the box is created and leave out '-pk ... "
+                   "newton off'");
+
+    check_box();
+
+    // Hybrid styles read the sizes of their sub-styles when those have no model yet.
+    if (force->pair != nullptr && force->pair != this) {
+        force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
+        force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
+    }
+    neighbor->add_request(this, NeighConst::REQ_FULL);
+    layout_is_stale = true;
+}
+
+// LAMMPS copies atoms until the images cover the cutoff, however many it takes: a mistyped box would seem to hang.
+void PairEquipot::check_box() const {
+    const double *inverse = domain->h_inv;
+    double rows[3] = {inverse[0], inverse[1], inverse[2]};
+    if (domain->triclinic) {
+        rows[0] = std::hypot(inverse[0], inverse[5], inverse[4]);
+        rows[1] = std::hypot(inverse[1], inverse[3]);
+    }
+    for (int d = 0; d < 3; ++d) {
+        const double thickness = 1.0 / rows[d];
+        if (domain->periodicity[d] && thickness < 0.1 * cutoff) {
+            error->all(
+                FLERR,
+                fmt::format("pair equipot: the periodic box is only {:g} A thick along {}, too thin for a cutoff of "
+                            "{:g} A: check its size or replicate it",
+                            thickness, "xyz"[d], cutoff));
+        }
+    }
+}
+
+double PairEquipot::init_one(int i, int j) {
+    if (setflag[i][j] == 0) error->all(FLERR, fmt::format("pair equipot: atom types {} and {} have no element", i, j));
+    return cutoff;
+}
+
+void PairEquipot::compute(int eflag, int vflag) {
+    ev_init(eflag, vflag);
+
+    if (layout_is_stale || neighbor->ago == 0) {
+        engine->halo->layout(*list, numbers, cutoff + neighbor->skin);
+        layout_is_stale = false;
+    }
+    std::string trouble = build_graph();
+
+    engine->what.forces = true;
+    engine->what.virials = vflag_atom != 0;
+    engine->what.centroid_virials = cvflag_atom != 0;
+    engine->what.features = features_flag != 0;
+    try {
+        engine->potential->compute(engine->graph, *engine->halo, engine->what, engine->result);
+    } catch (const LAMMPSException &) {
+        throw;  // from LAMMPS's own communication, during an exchange
+    } catch (const std::exception &problem) {
+        error->one(FLERR, std::string("pair equipot: ") + problem.what());
+    }
+
+    if (trouble.empty()) trouble = find_nonfinite();
+    stop_together(trouble);
+    add_results();
+    if (features_flag) store_features();
+}
+
+// Edges inside the cutoff from the list, which also holds those of the skin. Returns what is wrong with the positions.
+std::string PairEquipot::build_graph() {
+    Engine &e = *engine;
+    const EquipotHalo &halo = *e.halo;
+    double **x = atom->x;
+    const int owned = halo.owned();
+    const double cutoff_squared = cutoff * cutoff;
+
+    e.numbers.resize(halo.total());
+    for (int row = 0; row < halo.total(); ++row) e.numbers[row] = numbers[atom->type[halo.atoms()[row]]];
+
+    // First count, then write: so the threads share nothing and the order does not depend on them.
+    int unplaced = -1;  // an atom whose position is not a number
+    int stacked = -1, below = -1;
+    e.first.resize(owned + 1);
+    e.first[0] = 0;
+    for (const bool write : {false, true}) {
+#pragma omp parallel for schedule(static) num_threads(comm->nthreads)
+        for (int row = 0; row < owned; ++row) {
+            const int i = halo.atoms()[row];
+            const int *neighbors = list->firstneigh[i];
+            const std::int64_t edge = write ? e.first[row] : 0;
+            std::int64_t count = 0;
+            for (int jj = 0; jj < list->numneigh[i]; ++jj) {
+                const int j = neighbors[jj] & NEIGHMASK;
+                const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
+                const double r_squared = dx * dx + dy * dy + dz * dz;
+                if (!(r_squared < cutoff_squared) || halo.row(j) < 0) continue;
+                if (r_squared == 0.0) {
+#pragma omp critical(equipot_trouble)
+                    stacked = i, below = j;
+                    continue;
+                }
+                if (write) {
+                    e.neighbor[edge + count] = halo.row(j);
+                    double *d = &e.displacement[3 * (edge + count)];
+                    d[0] = dx, d[1] = dy, d[2] = dz;
+                }
+                ++count;
+            }
+            if (!write) e.first[row + 1] = count;
+        }
+        if (write) break;
+        for (int row = 0; row < owned; ++row) e.first[row + 1] += e.first[row];
+        e.neighbor.resize(e.first[owned]);
+        e.displacement.resize(3 * e.first[owned]);
+    }
+    for (int row = 0; row < owned && unplaced < 0; ++row) {
+        const int i = halo.atoms()[row];
+        if (!std::isfinite(x[i][0] + x[i][1] + x[i][2])) unplaced = i;
+    }
+
+    e.graph.owned = owned;
+    e.graph.total = halo.total();
+    e.graph.atomic_numbers = e.numbers;
+    e.graph.first = e.first;
+    e.graph.neighbor = e.neighbor;
+    e.graph.displacement = e.displacement;
+
+    if (unplaced >= 0)
+        return fmt::format("the position of {} is not a number at step {}", describe(unplaced), update->ntimestep);
+    if (stacked >= 0)
+        return fmt::format("{} and {} are at the same place at step {}", describe(stacked), describe(below),
+                           update->ntimestep);
+    return {};
+}
+
+std::string PairEquipot::describe(int i) const {
+    const int type = atom->type[i];
+    const std::string kind = fmt::format("(type {}, {})", type, equipot::element_symbol(numbers[type]));
+    return atom->tag_enable ? fmt::format("atom {} {}", atom->tag[i], kind) : "an atom " + kind;
+}
+
+std::string PairEquipot::find_nonfinite() const {
+    const equipot::Result &result = engine->result;
+    const std::vector<int> &atoms = engine->halo->atoms();
+    for (int row = 0; row < engine->halo->total(); ++row) {
+        const double *f = &result.forces[3 * static_cast<std::size_t>(row)];
+        double sum = f[0] + f[1] + f[2];
+        if (row < engine->halo->owned()) sum += result.energies[row];
+        if (!std::isfinite(sum)) {
+            return fmt::format(
+                "the energy or force of {} is not a finite number at step {}: atoms are too close or the time step "
+                "is too long",
+                describe(atoms[row]), update->ntimestep);
+        }
+    }
+    return {};
+}
+
+void PairEquipot::add_results() {
+    const equipot::Result &result = engine->result;
+    const EquipotHalo &halo = *engine->halo;
+    double **f = atom->f;
+    const double unit = energy_unit;
+
+    // Forces and virials on halo rows go to one ghost image; LAMMPS adds ghosts to their owners.
+    for (int row = 0; row < halo.total(); ++row) {
+        const int i = halo.atoms()[row];
+        for (int k = 0; k < 3; ++k) f[i][k] += unit * result.forces[3 * static_cast<std::size_t>(row) + k];
+    }
+
+    atom_energies.assign(atom->nmax, 0.0);
+    for (int row = 0; row < halo.owned(); ++row) {
+        const int i = halo.atoms()[row];
+        atom_energies[i] = unit * result.energies[row];
+        if (eflag_atom) eatom[i] += atom_energies[i];
+    }
+    if (eflag_global) eng_vdwl += unit * result.energy;
+
+    static constexpr int SYMMETRIC[6] = {0, 4, 8, 1, 2, 5};          // xx yy zz xy xz yz of a row-major matrix
+    static constexpr int CENTROID[9] = {0, 4, 8, 1, 2, 5, 3, 6, 7};  // ... yx zx zy
+    if (vflag_global) {
+        for (int k = 0; k < 6; ++k) virial[k] += unit * result.virial[SYMMETRIC[k]];
+    }
+    if (vflag_atom) {
+        for (int row = 0; row < halo.total(); ++row) {
+            double *v = vatom[halo.atoms()[row]];
+            for (int k = 0; k < 6; ++k) v[k] += unit * result.virials[9 * static_cast<std::size_t>(row) + SYMMETRIC[k]];
+        }
+    }
+    if (cvflag_atom) {
+        for (int row = 0; row < halo.total(); ++row) {
+            double *v = cvatom[halo.atoms()[row]];
+            for (int k = 0; k < 9; ++k)
+                v[k] += unit * result.centroid_virials[9 * static_cast<std::size_t>(row) + CENTROID[k]];
+        }
+    }
+}
+
+void PairEquipot::store_features() {
+    const int width = engine->potential->feature_width();
+    if (features_rows < atom->nmax) {
+        memory->destroy(features);
+        memory->create(features, atom->nmax, width, "pair:features");
+        features_rows = atom->nmax;
+    }
+    if (atom->nlocal > 0) std::fill_n(features[0], static_cast<std::size_t>(atom->nlocal) * width, 0.0);
+    for (int row = 0; row < engine->halo->owned(); ++row) {
+        const double *from = &engine->result.features[static_cast<std::size_t>(row) * width];
+        std::copy_n(from, width, features[engine->halo->atoms()[row]]);
+    }
+}
+
+// Every rank stops with the sentence of the first rank that has one, so that it is printed once. Collective.
+void PairEquipot::stop_together(const std::string &trouble) {
+    int mine = trouble.empty() ? comm->nprocs : comm->me;
+    int first = mine;
+    if (comm->nprocs > 1) MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+    if (first == comm->nprocs) return;
+    std::string text = trouble;
+    int length = static_cast<int>(text.size());
+    MPI_Bcast(&length, 1, MPI_INT, first, world);
+    text.resize(length);
+    MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
+    error->all(FLERR, "pair equipot: " + text);
+}
+
+void *PairEquipot::extract(const char *name, int &dim) {
+    dim = 0;
+    if (std::strcmp(name, "cutoff") == 0) return &cutoff;
+    if (std::strcmp(name, "features_flag") == 0) return &features_flag;
+    return nullptr;
+}
+
+void *PairEquipot::extract_peratom(const char *name, int &columns) {
+    if (std::strcmp(name, "energy") == 0) {
+        columns = 0;
+        if (atom_energies.size() < static_cast<std::size_t>(atom->nmax)) atom_energies.resize(atom->nmax, 0.0);
+        return atom_energies.data();
+    }
+    if (std::strcmp(name, "features") == 0 && engine->potential) {
+        columns = engine->potential->feature_width();
+        return features;  // none before the first step that computed them: fix pair then says so
+    }
+    return nullptr;
+}
+
+// Called by hybrid styles only; see restartinfo.
+void PairEquipot::write_restart_settings(FILE *fp) {
+    const equipot::LoadOptions &options = engine->options;
+    const int words[3] = {static_cast<int>(options.head.size()), static_cast<int>(options.precision),
+                          static_cast<int>(options.radial)};
+    fwrite(words, sizeof(int), 3, fp);
+    fwrite(options.head.data(), 1, options.head.size(), fp);
+}
+
+void PairEquipot::read_restart_settings(FILE *fp) {
+    equipot::LoadOptions &options = engine->options;
+    int words[3] = {0, 0, 0};
+    if (comm->me == 0) utils::sfread(FLERR, words, sizeof(int), 3, fp, nullptr, error);
+    MPI_Bcast(words, 3, MPI_INT, 0, world);
+    options.head.resize(words[0]);
+    if (comm->me == 0 && words[0] > 0) utils::sfread(FLERR, options.head.data(), 1, words[0], fp, nullptr, error);
+    MPI_Bcast(options.head.data(), words[0], MPI_CHAR, 0, world);
+    options.precision = static_cast<equipot::Precision>(words[1]);
+    options.radial = static_cast<equipot::Radial>(words[2]);
+}
+
+double PairEquipot::memory_usage() {
+    const Engine &e = *engine;
+    double bytes = Pair::memory_usage() + e.halo->memory_usage();
+    bytes += static_cast<double>(e.numbers.capacity() + e.neighbor.capacity()) * sizeof(std::int32_t);
+    bytes += static_cast<double>(e.first.capacity()) * sizeof(std::int64_t);
+    const equipot::Result &r = e.result;
+    bytes += static_cast<double>(e.displacement.capacity() + r.energies.capacity() + r.forces.capacity() +
+                                 r.virials.capacity() + r.centroid_virials.capacity() + r.features.capacity() +
+                                 atom_energies.capacity()) *
+             sizeof(double);
+    return bytes;
+}
+
+int PairEquipot::pack_forward_comm(int n, int *send, double *buffer, int, int *) {
+    return engine->halo->pack_forward(n, send, buffer);
+}
+
+void PairEquipot::unpack_forward_comm(int n, int first, double *buffer) {
+    engine->halo->unpack_forward(n, first, buffer);
+}
+
+int PairEquipot::pack_reverse_comm(int n, int first, double *buffer) {
+    return engine->halo->pack_reverse(n, first, buffer);
+}
+
+void PairEquipot::unpack_reverse_comm(int n, int *send, double *buffer) {
+    engine->halo->unpack_reverse(n, send, buffer);
+}
+
+}  // namespace LAMMPS_NS

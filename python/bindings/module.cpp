@@ -1,0 +1,255 @@
+// The Python module equipot._equipot: numpy arrays in, numpy arrays out, everything else in Python
+// (equipot/potential.py). SPDX-License-Identifier: MIT
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "neighbors/neighbors.hpp"
+#include "potential/potential.hpp"
+#include "runtime.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace equipot::python {
+
+namespace {
+
+template <typename T>
+using Input = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+/// Hands the memory of `values` to numpy without copying.
+py::array_t<double> to_numpy(std::vector<double>&& values, std::vector<py::ssize_t> shape) {
+    auto owned = std::make_unique<std::vector<double>>(std::move(values));
+    double* data = owned->data();
+    py::capsule owner(owned.get(), [](void* p) { delete static_cast<std::vector<double>*>(p); });
+    owned.release();
+    return py::array_t<double>(std::move(shape), data, owner);
+}
+
+/// A neighbour list that several Python threads may hold: one at a time uses it.
+struct SharedNeighborList {
+    NeighborList list;
+    std::mutex mutex;
+};
+
+LoadOptions make_options(const std::string& head, const std::string& dtype, const std::string& radial) {
+    LoadOptions options;
+    options.head = head;
+    if (dtype == "float64") {
+        options.precision = Precision::Double;
+    } else if (dtype == "float32") {
+        options.precision = Precision::Float;
+    } else if (dtype == "mixed") {
+        options.precision = Precision::Mixed;
+    } else {
+        throw Error("dtype must be \"float64\", \"float32\" or \"mixed\", not \"" + dtype + "\"");
+    }
+    if (radial == "splined") {
+        options.radial = Radial::Splined;
+    } else if (radial == "exact") {
+        options.radial = Radial::Exact;
+    } else {
+        throw Error("radial must be \"splined\" or \"exact\", not \"" + radial + "\"");
+    }
+    return options;
+}
+
+py::list describe_layers(const Model& model) {
+    py::list layers;
+    for (const Layer& layer : model.layers) {
+        constexpr const char* readouts[] = {"none", "linear", "mlp"};
+        layers.append(py::dict("hidden_in"_a = layer.hidden_in, "hidden_out"_a = layer.hidden_out,
+                               "correlation"_a = layer.correlation, "paths"_a = layer.paths.size(),
+                               "mixing"_a = layer.mixing_by_species ? "species" : "shared", "density"_a = layer.density,
+                               "skip"_a = layer.skip, "readout"_a = readouts[static_cast<int>(layer.readout)]));
+    }
+    return layers;
+}
+
+py::dict describe(const Model& model) {
+    constexpr const char* kinds[] = {"bessel", "gaussian", "chebyshev"};
+    constexpr const char* transforms[] = {"none", "agnesi", "soft"};
+    constexpr const char* activations[] = {"silu", "tanh", "identity", "abs"};
+    const RadialBasis& radial = model.radial;
+    return py::dict("species"_a = model.species, "cutoff"_a = model.cutoff, "channels"_a = model.channels,
+                    "l_max"_a = model.l_max, "heads"_a = model.heads, "parameters"_a = model.parameters(),
+                    "radial"_a = py::dict("basis"_a = kinds[static_cast<int>(radial.kind)], "size"_a = radial.size,
+                                          "envelope"_a = radial.envelope,
+                                          "envelope_on"_a = radial.envelope_on_basis ? "basis" : "weights",
+                                          "transform"_a = transforms[static_cast<int>(radial.transform)]),
+                    "zbl"_a = model.has_zbl, "activation"_a = activations[static_cast<int>(model.activation)],
+                    "layers"_a = describe_layers(model), "card"_a = model.card);
+}
+
+/// Several systems side by side in one graph, so that all threads share all of them.
+struct Batch {
+    std::vector<std::int32_t> atomic_numbers;
+    std::vector<std::int64_t> first{0};
+    std::vector<std::int32_t> neighbor;
+    std::vector<double> displacement;
+
+    void append(const Graph& graph) {
+        const auto atoms = static_cast<std::int32_t>(atomic_numbers.size());
+        const std::int64_t edges = first.back();
+        atomic_numbers.insert(atomic_numbers.end(), graph.atomic_numbers.begin(), graph.atomic_numbers.end());
+        for (std::size_t i = 1; i < graph.first.size(); ++i) first.push_back(edges + graph.first[i]);
+        for (const std::int32_t j : graph.neighbor) neighbor.push_back(atoms + j);
+        displacement.insert(displacement.end(), graph.displacement.begin(), graph.displacement.end());
+    }
+
+    [[nodiscard]] Graph graph() const {
+        const auto n = static_cast<std::int64_t>(atomic_numbers.size());
+        return {n, n, atomic_numbers, first, neighbor, displacement};
+    }
+};
+
+std::vector<System> make_systems(const Input<std::int32_t>& numbers, const Input<double>& positions,
+                                 const Input<double>& cells, const Input<bool>& periodic,
+                                 const Input<std::int64_t>& offsets) {
+    const py::ssize_t count = offsets.size() - 1;
+    if (count < 0 || positions.size() != 3 * numbers.size() || cells.size() != 9 * count ||
+        periodic.size() != 3 * count) {
+        throw Error("the arrays that describe the atoms do not fit together");
+    }
+    std::vector<System> systems(static_cast<std::size_t>(count));
+    for (py::ssize_t s = 0; s < count; ++s) {
+        System& system = systems[static_cast<std::size_t>(s)];
+        const std::int64_t begin = offsets.data()[s], end = offsets.data()[s + 1];
+        if (begin < 0 || end < begin || end > numbers.size())
+            throw Error("the offsets of the structures are out of order");
+        system.atomic_numbers.assign(numbers.data() + begin, numbers.data() + end);
+        system.positions.assign(positions.data() + 3 * begin, positions.data() + 3 * end);
+        std::copy_n(cells.data() + 9 * s, 9, system.cell.begin());
+        std::copy_n(periodic.data() + 3 * s, 3, system.periodic.begin());
+    }
+    return systems;
+}
+
+py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const Input<double>& positions,
+                 const Input<double>& cells, const Input<bool>& periodic, const Input<std::int64_t>& offsets,
+                 const Properties& what, SharedNeighborList* shared, double skin) {
+    const std::vector<System> systems = make_systems(numbers, positions, cells, periodic, offsets);
+    Result result;
+    {
+        const py::gil_scoped_release release;
+        require_runtime();
+        NoExchange exchange;
+        if (systems.size() == 1 && shared != nullptr) {
+            const std::scoped_lock lock(shared->mutex);
+            shared->list.update(systems[0], potential.cutoff(), skin);
+            potential.compute(shared->list.graph(), exchange, what, result);
+        } else {
+            Batch batch;
+            for (std::size_t s = 0; s < systems.size(); ++s) {
+                NeighborList list;
+                try {
+                    list.update(systems[s], potential.cutoff());
+                } catch (const Error& error) {
+                    if (systems.size() == 1) throw;
+                    throw Error("structure " + std::to_string(s) + ": " + error.what());
+                }
+                batch.append(list.graph());
+            }
+            potential.compute(batch.graph(), exchange, what, result);
+        }
+    }
+    const py::ssize_t n = numbers.size();
+    py::dict out;
+    out["energies"] = to_numpy(std::move(result.energies), {n});
+    if (what.forces) {
+        out["forces"] = to_numpy(std::move(result.forces), {n, 3});
+        out["virial"] = to_numpy({result.virial.begin(), result.virial.end()}, {3, 3});
+    }
+    if (what.virials) out["virials"] = to_numpy(std::move(result.virials), {n, 3, 3});
+    if (what.centroid_virials) out["centroid_virials"] = to_numpy(std::move(result.centroid_virials), {n, 3, 3});
+    if (what.features) out["features"] = to_numpy(std::move(result.features), {n, potential.feature_width()});
+    return out;
+}
+
+PyObject* error_type = nullptr;  // equipot.EquipotError, alive as long as the interpreter
+
+void translate(std::exception_ptr pointer) {
+    try {
+        if (pointer) std::rethrow_exception(pointer);
+    } catch (const Error& error) {
+        // A sentence may quote bytes of a damaged file, which need not be text.
+        PyObject* text =
+            PyUnicode_DecodeUTF8(error.what(), static_cast<Py_ssize_t>(std::strlen(error.what())), "replace");
+        PyErr_SetObject(error_type, text);
+        Py_XDECREF(text);
+    }
+}
+
+void define(py::module_& m) {
+    m.doc() = "The compiled part of equipot; use the package equipot.";
+    error_type = py::object(py::module_::import("equipot").attr("EquipotError")).release().ptr();
+    py::register_local_exception_translator(translate);
+
+    m.def("set_threads", &set_threads, "threads"_a);
+    m.def("threads", &threads);
+    m.def("element_symbol", &element_symbol, "atomic_number"_a);
+    m.def("atomic_number", &atomic_number, "symbol"_a);
+
+    py::class_<SharedNeighborList>(m, "NeighborList")
+        .def(py::init<>())
+        .def_property_readonly("builds", [](const SharedNeighborList& shared) { return shared.list.builds(); });
+
+    py::class_<Model>(m, "Model")
+        .def(py::init([](const std::string& path) {
+                 const py::gil_scoped_release release;
+                 return read_model(path);
+             }),
+             "path"_a)
+        .def(py::init([](const py::bytes& bytes, const std::string& name) {
+                 const auto text = static_cast<std::string_view>(bytes);
+                 return read_model(std::vector<char>(text.begin(), text.end()), name);
+             }),
+             "content"_a, "name"_a)
+        .def_property_readonly("info", &describe);
+
+    py::class_<Properties>(m, "Properties")
+        .def(py::init([](bool forces, bool virials, bool centroid_virials, bool features) {
+                 return Properties{forces, virials, centroid_virials, features};
+             }),
+             "forces"_a, "virials"_a, "centroid_virials"_a, "features"_a);
+
+    py::class_<Potential>(m, "Engine")
+        .def(py::init(
+                 [](const Model& model, const std::string& head, const std::string& dtype, const std::string& radial) {
+                     const py::gil_scoped_release release;
+                     const LoadOptions options = make_options(head, dtype, radial);
+                     require_runtime();
+                     return std::make_unique<Potential>(model, options);
+                 }),
+             "model"_a, "head"_a, "dtype"_a, "radial"_a)
+        .def_property_readonly("info", [](const Potential& potential) { return describe(potential.model()); })
+        .def_property_readonly("head", &Potential::head)
+        .def_property_readonly("layers", &Potential::layers)
+        .def_property_readonly("feature_width", &Potential::feature_width)
+        .def_property_readonly("execution", &Potential::execution)
+        .def(
+            "prepare",
+            [](Potential& potential, const std::vector<std::int32_t>& numbers) {
+                const py::gil_scoped_release release;
+                require_runtime();
+                return potential.prepare(numbers);
+            },
+            "atomic_numbers"_a)
+        .def(
+            "write", [](const Potential& potential, const std::string& path) { write_model(potential.model(), path); },
+            "path"_a)
+        .def("compute", &compute, "numbers"_a, "positions"_a, "cells"_a, "periodic"_a, "offsets"_a, "what"_a,
+             "neighbors"_a.none(true), "skin"_a);
+}
+
+}  // namespace
+
+}  // namespace equipot::python
+
+PYBIND11_MODULE(_equipot, m) { equipot::python::define(m); }

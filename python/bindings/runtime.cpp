@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#include "runtime.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <mutex>
+#include <string>
+
+#include "potential/potential.hpp"
+
+namespace equipot::python {
+
+namespace {
+
+std::mutex mutex;
+int requested = 0;  // 0: not said
+int running = 0;    // 0: not started
+pid_t owner = 0;
+
+int available_cores() {
+#ifdef __linux__
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+#endif
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? static_cast<int>(online) : 1;
+}
+
+int wanted() {
+    if (requested > 0) return requested;
+    // The value may be a list, one number per nesting level; the first counts.
+    if (const char* text = std::getenv("OMP_NUM_THREADS")) {
+        const long value = std::strtol(text, nullptr, 10);
+        if (value > 0 && value <= 4096) return static_cast<int>(value);
+    }
+    return available_cores();
+}
+
+}  // namespace
+
+void set_threads(int threads) {
+    const std::scoped_lock lock(mutex);
+    if (threads < 1) throw Error("the number of threads must be at least 1, but it is " + std::to_string(threads));
+    if (running != 0 && running != threads) {
+        throw Error("equipot already runs with " + std::to_string(running) +
+                    " threads: call set_threads before the first potential is loaded");
+    }
+    requested = threads;
+}
+
+int threads() {
+    const std::scoped_lock lock(mutex);
+    return running != 0 ? running : wanted();
+}
+
+void require_runtime() {
+    const std::scoped_lock lock(mutex);
+    if (running == 0) {
+        const int count = wanted();
+        ensure_kokkos(count);
+        running = count;
+        owner = getpid();
+    } else if (running > 1 && owner != getpid()) {
+        throw Error(
+            "this process was forked after equipot had started its threads, which do not survive a fork; "
+            "start workers with multiprocessing.get_context(\"spawn\") (or \"forkserver\") instead");
+    }
+}
+
+}  // namespace equipot::python

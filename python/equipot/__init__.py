@@ -1,0 +1,46 @@
+"""Equivariant interatomic potentials: energies, forces and stresses from one model file.
+
+>>> import equipot
+>>> potential = equipot.load("Si.equipot")
+>>> results = potential.compute(atoms, properties=("energy", "forces", "stress"))
+>>> atoms.calc = equipot.Calculator("Si.equipot")
+
+Units are Å and eV everywhere; stress is in eV/Å³ with ASE's sign (tension positive).
+"""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from equipot._version import __version__
+
+if TYPE_CHECKING:
+    from equipot.calculator import Calculator
+    from equipot.potential import Potential, load, set_threads
+
+__all__ = ["Calculator", "EquipotError", "Potential", "__version__", "load", "set_threads"]
+
+
+class EquipotError(RuntimeError):
+    """Anything that equipot refuses to do, in one sentence for people."""
+
+
+# Imported when first used: LAMMPS imports this package only to find its plugin, and must not wait for numpy and ASE.
+_HOMES = {
+    "Calculator": "equipot.calculator",
+    "Potential": "equipot.potential",
+    "load": "equipot.potential",
+    "set_threads": "equipot.potential",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'equipot' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

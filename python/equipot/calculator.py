@@ -1,0 +1,94 @@
+"""Calculator: the bridge to ASE."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+
+from equipot import EquipotError, _equipot
+from equipot.potential import DType, Potential, Radial, has_volume
+
+
+class Calculator(AseCalculator):
+    """ASE calculator of a potential.
+
+    Parameters
+    ----------
+    potential
+        A ``*.equipot`` file, or a :class:`Potential` that is already loaded (several calculators can share one).
+    head, dtype, radial
+        As in :func:`equipot.load`, when `potential` is a file.
+    skin
+        Å. Pairs of atoms are searched within cutoff + skin, and again only after an atom has moved by half of the skin.
+        Changes the speed, never the result.
+    **kwargs
+        For ``ase.calculators.calculator.Calculator``.
+
+    Notes
+    -----
+    Gives ``energy``, ``free_energy``, ``forces``, ``energies``, and for atoms whose cell has a volume ``stress`` and
+    ``stresses``. Units eV and Å; stress in ASE's order and sign.
+    """
+
+    implemented_properties: list[str] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "stresses",
+    ]
+    # Nothing here depends on charges or magnetic moments: setting them must not cost an evaluation.
+    ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}
+
+    def __init__(
+        self,
+        potential: str | os.PathLike[str] | Potential,
+        head: str | None = None,
+        dtype: DType = "float64",
+        skin: float = 0.5,
+        radial: Radial = "splined",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(potential, Potential):
+            potential = Potential(potential, head=head, dtype=dtype, radial=radial)
+        elif head is not None and head != potential.head:
+            raise EquipotError(f"this potential is loaded with head {potential.head}, not {head}")
+        if not 0.0 <= skin < float("inf"):
+            raise EquipotError(f"the skin must not be negative, but it is {skin} Å")
+        self.potential = potential
+        self.skin = float(skin)
+        self._neighbors = _equipot.NeighborList()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute energies, forces and stress; per-atom stresses only when asked, for they cost a little more."""
+        super().calculate(atoms, properties, system_changes)
+        wanted = {"energy", "free_energy", "energies", "forces"}
+        if has_volume(self.atoms):
+            wanted.add("stress")
+            # Someone who asked once will ask at every step: dynamics that write stresses should not evaluate twice.
+            self._wants_stresses |= "stresses" in (properties or [])
+            if self._wants_stresses:
+                wanted.add("stresses")
+        self.results = self.potential._evaluate([self.atoms], wanted, self._neighbors, self.skin)[0]
+
+    _wants_stresses = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Neighbours are found again where they are needed.
+        return {name: value for name, value in self.__dict__.items() if name != "_neighbors"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._neighbors = _equipot.NeighborList()

@@ -1,0 +1,274 @@
+// Pairs come from vesin's cell list on a prepared, fully periodic box; the Verlet skin and the CSR form are made here.
+// SPDX-License-Identifier: MIT
+#include "neighbors/neighbors.hpp"
+
+#include <vesin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <string>
+
+#include "model/model.hpp"
+#include "neighbors/lattice.hpp"
+#include "potential/potential.hpp"
+
+namespace equipot {
+
+namespace {
+
+/// Beyond this a double no longer resolves 1e-6 Å.
+constexpr double largest_coordinate = 1e10;
+/// Atoms closer than this have no direction between them.
+constexpr double overlap = 1e-6;
+/// Periodic images within reach of one atom; a cell that needs more is almost surely in the wrong unit.
+constexpr double most_images = 1e5;
+
+std::string atom_name(const System& system, std::size_t i) {
+    return "atom " + std::to_string(i) + " (" + element_symbol(system.atomic_numbers[i]) + ")";
+}
+
+std::string number(double value) {
+    std::ostringstream text;
+    text.precision(6);
+    text << value;
+    return text.str();
+}
+
+void check_positions(const System& system) {
+    if (system.positions.size() != 3 * system.atomic_numbers.size()) {
+        throw Error("there are " + std::to_string(system.atomic_numbers.size()) + " atoms but " +
+                    std::to_string(system.positions.size()) + " coordinates");
+    }
+    for (std::size_t k = 0; k < system.positions.size(); ++k) {
+        const double x = system.positions[k];
+        if (std::abs(x) <= largest_coordinate) continue;
+        throw Error("the position of " + atom_name(system, k / 3) + " is " +
+                    (std::isfinite(x) ? "further than 1e10 Å from the origin" : "not finite"));
+    }
+}
+
+/// vesin limits the number of its cells by a formula that gives zero cells along short sides of very long or flat boxes
+/// (seen in 0.6.2). Returns the smallest radius >= `radius` (in steps of 25 %) that stays clear of this.
+double safe_radius(double radius, const Vec3& heights) {
+    constexpr double most_cells = 1e5;
+    for (;; radius *= 1.25) {
+        Vec3 cells;
+        for (std::size_t d = 0; d < 3; ++d) cells[d] = std::max(1.0, std::trunc(heights[d] / radius));
+        if (cells[0] * cells[1] * cells[2] <= most_cells) return radius;
+        const double xy = cells[0] / cells[1];
+        const double yz = cells[1] / cells[2];
+        const double z = std::trunc(std::cbrt(most_cells / (xy * yz * yz)));
+        const double y = std::trunc(yz * z);
+        if (z >= 1.0 && y >= 1.0 && std::trunc(xy * y) >= 1.0) return radius;
+    }
+}
+
+/// Owns what vesin allocates.
+struct VesinPairs {
+    VesinNeighborList list;
+    ~VesinPairs() { vesin_free(&list); }
+};
+
+void run_vesin(const std::vector<double>& positions, const Lattice& lattice, double radius, VesinNeighborList& list) {
+    VesinOptions options{};
+    options.cutoff = radius;
+    options.full = true;
+    options.sorted = false;
+    options.algorithm = VesinCellList;
+    options.n_threads = 1;  // the order of pairs must not depend on threads
+    options.return_shifts = true;
+    double box[3][3];
+    for (std::size_t d = 0; d < 3; ++d) std::copy(lattice.vectors[d].begin(), lattice.vectors[d].end(), box[d]);
+    const bool periodic[3] = {true, true, true};
+    const char* message = nullptr;
+    const int status = vesin_neighbors(reinterpret_cast<const double(*)[3]>(positions.data()), positions.size() / 3,
+                                       box, periodic, {VesinCPU, 0}, options, &list, &message);
+    if (status != 0)
+        throw Error(std::string("the neighbour search failed: ") + (message ? message : "no reason given"));
+}
+
+/// Scales the open directions to hold all atoms. The box is periodic for vesin; pairs through an open face are dropped
+/// later, so its size along open directions matters only for speed.
+Lattice enclose(std::array<Vec3, 3> vectors, const System& system, double radius, Vec3& origin) {
+    origin = {0, 0, 0};
+    const double n = static_cast<double>(system.atomic_numbers.size());
+    for (std::size_t d = 0; d < 3; ++d) {
+        if (system.periodic[d]) continue;
+        const Vec3 axis = vectors[d];
+        double low = INFINITY, high = -INFINITY;
+        for (std::size_t k = 0; k < system.positions.size(); k += 3) {
+            const double t = dot(axis, {system.positions[k], system.positions[k + 1], system.positions[k + 2]});
+            low = std::min(low, t);
+            high = std::max(high, t);
+        }
+        // A few atoms scattered over a huge range fold into a box with a bounded number of cells.
+        const double length = std::min(high - low + 1.1 * radius, radius * (n + 3.0));
+        for (std::size_t c = 0; c < 3; ++c) {
+            origin[c] += (low - 0.05 * radius) * axis[c];
+            vectors[d][c] = length * axis[c];
+        }
+    }
+    return make_lattice(vectors);
+}
+
+struct Pair {
+    std::int32_t j;
+    std::array<std::int32_t, 3> shift;
+    auto operator<=>(const Pair&) const = default;
+};
+
+}  // namespace
+
+void NeighborList::update(const System& system, double cutoff, double skin) {
+    if (!(cutoff > 0.0) || !(skin >= 0.0) || !std::isfinite(cutoff + skin)) {
+        throw Error("the cutoff must be positive and the skin not negative, but they are " + number(cutoff) + " and " +
+                    number(skin) + " Å");
+    }
+    check_positions(system);
+    if (!is_current(system, cutoff, skin)) search(system, cutoff, skin);
+    atomic_numbers_ = system.atomic_numbers;
+    compute_edges(system);
+}
+
+bool NeighborList::is_current(const System& system, double cutoff, double skin) const {
+    if (searched_positions_.empty() || searched_positions_.size() != system.positions.size()) return false;
+    if (cutoff != cutoff_ || skin != skin_ || system.cell != cell_ || system.periodic != periodic_) return false;
+    // Two atoms that each move by skin / 2 come closer by no more than the skin.
+    const double limit = 0.25 * skin * skin;
+    for (std::size_t k = 0; k < system.positions.size(); k += 3) {
+        const double dx = system.positions[k] - searched_positions_[k];
+        const double dy = system.positions[k + 1] - searched_positions_[k + 1];
+        const double dz = system.positions[k + 2] - searched_positions_[k + 2];
+        if (dx * dx + dy * dy + dz * dz > limit) return false;
+    }
+    return true;
+}
+
+void NeighborList::search(const System& system, double cutoff, double skin) {
+    searched_positions_.clear();
+    const std::size_t n = system.atomic_numbers.size();
+    // The margin covers round-off in the check of who has moved how far.
+    const double radius = (cutoff + skin) * (1.0 + 1e-9);
+    std::array<Vec3, 3> vectors = search_vectors(system.cell, system.periodic);
+    const Lattice cell = make_lattice(vectors);
+    double images = 1.0;
+    for (std::size_t d = 0; d < 3; ++d) {
+        if (system.periodic[d]) images *= 2.0 * radius / cell.heights[d] + 1.0;
+    }
+    if (images > most_images) {
+        throw Error("the cell is so small that each atom would see " + number(images) +
+                    " images of every atom within the cutoff; are its vectors in Å?");
+    }
+
+    wrap_.assign(3 * n, 0.0);
+    wrapped_.resize(3 * n);
+    pair_first_.assign(n + 1, 0);
+    pair_neighbor_.clear();
+    pair_shift_.clear();
+    ++builds_;
+    if (n == 0) return;
+
+    Vec3 origin;
+    const Lattice lattice = enclose(vectors, system, radius, origin);
+    std::vector<std::array<double, 3>> turns(n);  // whole lattice vectors taken off each atom
+    for (std::size_t i = 0; i < n; ++i) {
+        const double* x = &system.positions[3 * i];
+        const Vec3 from_origin = {x[0] - origin[0], x[1] - origin[1], x[2] - origin[2]};
+        for (std::size_t d = 0; d < 3; ++d) {
+            turns[i][d] = std::floor(dot(lattice.reciprocal[d], from_origin));
+            for (std::size_t c = 0; c < 3; ++c) wrap_[3 * i + c] += turns[i][d] * lattice.vectors[d][c];
+        }
+        for (std::size_t c = 0; c < 3; ++c) wrapped_[3 * i + c] = x[c] - wrap_[3 * i + c];
+    }
+    std::vector<double> in_box = wrapped_;  // relative to the origin: small numbers for vesin
+    for (std::size_t k = 0; k < in_box.size(); ++k) in_box[k] -= origin[k % 3];
+
+    VesinPairs found;
+    run_vesin(in_box, lattice, safe_radius(radius, lattice.heights), found.list);
+
+    // A pair is real when it joins the atoms themselves along open directions, not a copy that the box put there.
+    const auto is_real = [&](std::size_t p) {
+        const auto [i, j] = found.list.pairs[p];
+        for (std::size_t d = 0; d < 3; ++d) {
+            if (!system.periodic[d] && found.list.shifts[p][d] != turns[j][d] - turns[i][d]) return false;
+        }
+        return true;
+    };
+    for (std::size_t p = 0; p < found.list.length; ++p) {
+        if (is_real(p)) ++pair_first_[found.list.pairs[p][0] + 1];
+    }
+    for (std::size_t i = 0; i < n; ++i) pair_first_[i + 1] += pair_first_[i];
+    std::vector<Pair> pairs(static_cast<std::size_t>(pair_first_[n]));
+    std::vector<std::int64_t> next(pair_first_.begin(), pair_first_.end() - 1);
+    for (std::size_t p = 0; p < found.list.length; ++p) {
+        if (!is_real(p)) continue;
+        const auto& shift = found.list.shifts[p];
+        pairs[static_cast<std::size_t>(next[found.list.pairs[p][0]]++)] = {
+            static_cast<std::int32_t>(found.list.pairs[p][1]), {shift[0], shift[1], shift[2]}};
+    }
+    for (std::size_t i = 0; i < n; ++i) std::sort(pairs.begin() + pair_first_[i], pairs.begin() + pair_first_[i + 1]);
+
+    pair_neighbor_.resize(pairs.size());
+    pair_shift_.resize(3 * pairs.size());
+    for (std::size_t p = 0; p < pairs.size(); ++p) {
+        pair_neighbor_[p] = pairs[p].j;
+        for (std::size_t c = 0; c < 3; ++c) {
+            pair_shift_[3 * p + c] = pairs[p].shift[0] * lattice.vectors[0][c] +
+                                     pairs[p].shift[1] * lattice.vectors[1][c] +
+                                     pairs[p].shift[2] * lattice.vectors[2][c];
+        }
+    }
+    cutoff_ = cutoff;
+    skin_ = skin;
+    cell_ = system.cell;
+    periodic_ = system.periodic;
+    searched_positions_ = system.positions;
+}
+
+void NeighborList::compute_edges(const System& system) {
+    const std::size_t n = system.atomic_numbers.size();
+    for (std::size_t k = 0; k < 3 * n; ++k) wrapped_[k] = system.positions[k] - wrap_[k];
+    first_.assign(n + 1, 0);
+    neighbor_.resize(pair_neighbor_.size());
+    displacement_.resize(pair_shift_.size());
+    const double cutoff2 = cutoff_ * cutoff_;
+    std::size_t edge = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double* xi = &wrapped_[3 * i];
+        for (auto p = static_cast<std::size_t>(pair_first_[i]); p < static_cast<std::size_t>(pair_first_[i + 1]); ++p) {
+            const auto j = static_cast<std::size_t>(pair_neighbor_[p]);
+            const double* xj = &wrapped_[3 * j];
+            const double* shift = &pair_shift_[3 * p];
+            const double x = xj[0] - xi[0] + shift[0];
+            const double y = xj[1] - xi[1] + shift[1];
+            const double z = xj[2] - xi[2] + shift[2];
+            const double r2 = x * x + y * y + z * z;
+            if (r2 >= cutoff2) continue;
+            if (r2 < overlap * overlap) {
+                throw Error(atom_name(system, i) + " and " + atom_name(system, j) + " overlap: they are " +
+                            number(std::sqrt(r2)) + " Å apart");
+            }
+            neighbor_[edge] = pair_neighbor_[p];
+            displacement_[3 * edge] = x;
+            displacement_[3 * edge + 1] = y;
+            displacement_[3 * edge + 2] = z;
+            ++edge;
+        }
+        first_[i + 1] = static_cast<std::int64_t>(edge);
+    }
+    neighbor_.resize(edge);
+    displacement_.resize(3 * edge);
+}
+
+Graph NeighborList::graph() const {
+    Graph graph;
+    graph.owned = graph.total = static_cast<std::int64_t>(atomic_numbers_.size());
+    graph.atomic_numbers = atomic_numbers_;
+    graph.first = first_;
+    graph.neighbor = neighbor_;
+    graph.displacement = displacement_;
+    return graph;
+}
+
+}  // namespace equipot

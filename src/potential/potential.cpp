@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT
+#include "potential/potential.hpp"
+
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "kokkos_kernels/evaluator.hpp"
+#include "neighbors/neighbors.hpp"
+
+namespace equipot {
+
+namespace {
+
+// Kokkos' default host instance serves one caller at a time, whichever potential it comes from.
+std::mutex& engine_mutex() {
+    static std::mutex mutex;
+    return mutex;
+}
+
+int find_head(const Model& model, const std::string& name) {
+    std::string known;
+    for (const std::string& head : model.heads) known += (known.empty() ? "'" : ", '") + head + "'";
+    if (name.empty()) {
+        if (model.heads.size() == 1) return 0;
+        throw Error("this model has several heads: choose one of " + known);
+    }
+    const auto found = std::find(model.heads.begin(), model.heads.end(), name);
+    if (found == model.heads.end()) throw Error("the model has no head '" + name + "'; it has " + known);
+    return static_cast<int>(found - model.heads.begin());
+}
+
+// A cluster with a few atoms of each species at distances between those of bonds and the cutoff, the same every time.
+System probe_structure(const std::vector<std::int32_t>& atomic_numbers, double cutoff) {
+    System probe;
+    std::uint64_t state = 0x9e3779b97f4a7c15ULL;
+    const auto uniform = [&] {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        return static_cast<double>(state >> 11) / 9007199254740992.0;
+    };
+    const std::size_t atoms = std::clamp<std::size_t>(3 * atomic_numbers.size(), 8, 48);
+    const auto closest = [](std::int32_t a, std::int32_t b) { return a == 1 || b == 1 ? 0.7 : 1.1; };   // Å, as in short bonds
+    double radius = std::min(0.75 * cutoff, 1.3 * std::cbrt(static_cast<double>(atoms)));
+    for (int tries = 0; probe.atomic_numbers.size() < atoms;) {
+        double x[3], r2 = 0;
+        for (double& c : x) {
+            c = radius * (2 * uniform() - 1);
+            r2 += c * c;
+        }
+        const std::int32_t z = atomic_numbers[probe.atomic_numbers.size() % atomic_numbers.size()];
+        bool free = r2 < radius * radius;
+        for (std::size_t a = 0; free && a < probe.atomic_numbers.size(); ++a) {
+            double d2 = 0;
+            for (std::size_t c = 0; c < 3; ++c) d2 += (x[c] - probe.positions[3 * a + c]) * (x[c] - probe.positions[3 * a + c]);
+            free = std::sqrt(d2) > closest(z, probe.atomic_numbers[a]);
+        }
+        if (free) {
+            probe.atomic_numbers.push_back(z);
+            probe.positions.insert(probe.positions.end(), x, x + 3);
+        } else if (++tries % 1000 == 0) {
+            radius *= 1.1;
+        }
+    }
+    return probe;
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+    double largest = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+    return largest;
+}
+
+}  // namespace
+
+struct Potential::Impl {
+    Model model;
+    LoadOptions options;
+    int head = 0;
+    std::string isa;
+    std::unique_ptr<kernels::Evaluator> evaluator;
+    std::vector<int> active;                  // species indices of the current plan, ascending
+    double table_error = 0;                   // eV/Å, of the current tables
+    NeighborList neighbors;
+    std::vector<std::int32_t> species;        // [total] of the current graph, indices into active
+
+    int index_of(std::int32_t z) const {
+        const auto found = std::find(model.species.begin(), model.species.end(), z);
+        if (found != model.species.end()) return static_cast<int>(found - model.species.begin());
+        std::string known;
+        for (const int s : model.species) known += (known.empty() ? "" : " ") + element_symbol(s);
+        throw Error("the model has no element " + element_symbol(z) + " (atomic number " + std::to_string(z) + "); it has " + known);
+    }
+
+    /// Extends the plan to these elements and fills `species`.
+    void adopt(std::span<const std::int32_t> atomic_numbers) {
+        std::array<int, 119> index{};         // atomic number -> model species + 1
+        std::vector<int> wanted = active;
+        for (const std::int32_t z : atomic_numbers) {
+            if (z >= 1 && z <= 118 && index[static_cast<std::size_t>(z)] != 0) continue;
+            const int s = index_of(z);
+            index[static_cast<std::size_t>(z)] = s + 1;
+            if (std::find(wanted.begin(), wanted.end(), s) == wanted.end()) wanted.push_back(s);
+        }
+        std::sort(wanted.begin(), wanted.end());
+        if (wanted != active) build(wanted);
+        std::vector<std::int32_t> position(model.species.size(), 0);
+        for (std::size_t a = 0; a < active.size(); ++a) position[static_cast<std::size_t>(active[a])] = static_cast<std::int32_t>(a);
+        species.resize(atomic_numbers.size());
+        for (std::size_t i = 0; i < atomic_numbers.size(); ++i)
+            species[i] = position[static_cast<std::size_t>(index[static_cast<std::size_t>(atomic_numbers[i])] - 1)];
+    }
+
+    /// Plans for `wanted`, with tables fine enough that forces on a probe structure agree with the exact radial.
+    void build(const std::vector<int>& wanted) {
+        evaluator->prepare(wanted, 0);
+        active = wanted;
+        table_error = 0;
+        if (options.radial == Radial::Exact) return;
+
+        std::vector<std::int32_t> elements;
+        for (const int s : wanted) elements.push_back(model.species[static_cast<std::size_t>(s)]);
+        const System probe = probe_structure(elements, model.cutoff);
+        NeighborList list;
+        list.update(probe, model.cutoff);
+        const Graph graph = list.graph();
+        std::vector<std::int32_t> indices;
+        for (std::size_t i = 0; i < probe.atomic_numbers.size(); ++i) indices.push_back(static_cast<std::int32_t>(i % elements.size()));
+        NoExchange none;
+        Result exact, splined;
+        evaluator->compute(graph, indices, none, {}, exact);
+        double size = 0;
+        for (const double f : exact.forces) size = std::max(size, std::abs(f));
+        // Forces cannot agree better than round-off allows where they are large (random weights, very short distances).
+        const bool is_double = options.precision == Precision::Double;
+        const double target = is_double ? std::max(1e-8, 1e-13 * size) : std::max(1e-5, 1e-6 * size);
+        for (int intervals = is_double ? 160 : 80;; intervals = intervals * 3 / 2) {
+            evaluator->prepare(wanted, intervals);
+            evaluator->compute(graph, indices, none, {}, splined);
+            const double error = largest_difference(exact.forces, splined.forces);
+            const bool stalled = table_error > 0 && error > 0.5 * table_error;
+            table_error = error;
+            if (error < target || stalled || intervals > 1500) return;
+        }
+    }
+};
+
+Potential::Potential(Model model, const LoadOptions& options) : impl_(std::make_unique<Impl>()) {
+    impl_->model = std::move(model);
+    impl_->options = options;
+    impl_->head = find_head(impl_->model, options.head);
+    ensure_kokkos();
+    impl_->evaluator = kernels::make_evaluator(impl_->model, impl_->head, options.precision, impl_->isa);
+}
+
+Potential Potential::load(const std::string& path, const LoadOptions& options) { return {read_model(path), options}; }
+Potential::~Potential() = default;
+Potential::Potential(Potential&&) noexcept = default;
+Potential& Potential::operator=(Potential&&) noexcept = default;
+
+const Model& Potential::model() const { return impl_->model; }
+const LoadOptions& Potential::options() const { return impl_->options; }
+double Potential::cutoff() const { return impl_->model.cutoff; }
+int Potential::layers() const { return static_cast<int>(impl_->model.layers.size()); }
+int Potential::head() const { return impl_->head; }
+
+int Potential::exchange_width() const {
+    int rows = 0;
+    for (std::size_t t = 1; t < impl_->model.layers.size(); ++t) {
+        const int l = impl_->model.layers[t].hidden_in;
+        rows = std::max(rows, (l + 1) * (l + 1));
+    }
+    return rows * impl_->evaluator->padded_channels();
+}
+
+int Potential::feature_width() const {
+    int width = 0;
+    for (const Layer& layer : impl_->model.layers) width += (layer.hidden_out + 1) * (layer.hidden_out + 1) * impl_->model.channels;
+    return width;
+}
+
+std::string Potential::execution() const {
+    const int threads = Kokkos::DefaultHostExecutionSpace().concurrency();
+    const char* precision = impl_->options.precision == Precision::Double ? "double"
+                            : impl_->options.precision == Precision::Mixed ? "mixed"
+                                                                           : "float";
+    return std::string(Kokkos::DefaultHostExecutionSpace::name()) + ", " + std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") +
+           impl_->isa + ", " + precision;
+}
+
+double Potential::prepare(std::span<const std::int32_t> atomic_numbers) {
+    const std::scoped_lock lock(engine_mutex());
+    impl_->adopt(atomic_numbers);
+    return impl_->table_error;
+}
+
+void Potential::compute(const System& system, const Properties& what, Result& result) {
+    const std::scoped_lock lock(engine_mutex());
+    impl_->adopt(system.atomic_numbers);
+    impl_->neighbors.update(system, impl_->model.cutoff);
+    NoExchange none;
+    impl_->evaluator->compute(impl_->neighbors.graph(), impl_->species, none, what, result);
+}
+
+void Potential::compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result) {
+    const std::scoped_lock lock(engine_mutex());
+    impl_->adopt(graph.atomic_numbers);
+    impl_->evaluator->compute(graph, impl_->species, exchange, what, result);
+}
+
+void ensure_kokkos(int threads) {
+    static std::mutex mutex;
+    const std::scoped_lock lock(mutex);
+    if (Kokkos::is_initialized()) return;
+    Kokkos::InitializationSettings settings;
+    settings.set_disable_warnings(true);
+    if (threads > 0) settings.set_num_threads(threads);
+    Kokkos::initialize(settings);
+}
+
+}  // namespace equipot

@@ -1,0 +1,85 @@
+"""The command `equipot`: what it prints, and how it fails."""
+# SPDX-License-Identifier: MIT
+
+import subprocess
+import sys
+
+import pytest
+
+import equipot
+
+
+def run(*arguments, cwd=None):
+    command = [sys.executable, "-m", "equipot.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def fails(*arguments, code=1, cwd=None):
+    result = run(*arguments, cwd=cwd)
+    assert result.returncode == code, result
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip()
+    if code == 1:
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_version():
+    result = run("--version")
+    assert result.returncode == 0
+    assert result.stdout == f"equipot {equipot.__version__}\n"
+
+
+def test_info(model_file, make_potential):
+    potential = make_potential("default")
+    result = run("info", model_file("default"))
+    assert result.returncode == 0, result.stderr
+    for text in ("architecture", "cutoff", "parameters", f"{potential.cutoff:g} Å", f"{potential.parameters:,}"):
+        assert text in result.stdout
+    for symbol in potential.species:
+        assert symbol in result.stdout
+
+
+def test_info_needs_no_head(model_file):
+    result = run("info", model_file("two_heads"))
+    assert result.returncode == 0, result.stderr
+    assert "a, b" in result.stdout
+
+
+def test_wrong_use():
+    fails("no-such-command", code=2)
+    fails("info", code=2)
+    fails("info", "--no-such-option", "file", code=2)
+
+
+def test_errors_are_one_sentence(tmp_path):
+    assert "missing.equipot" in fails("info", tmp_path / "missing.equipot")
+    (tmp_path / "bad.equipot").write_bytes(b"nonsense, but long enough to be a header")
+    assert "bad.equipot" in fails("info", tmp_path / "bad.equipot")
+    assert "reference" in fails("golden", tmp_path)
+
+
+def test_convert_errors(tmp_path):
+    pytest.importorskip("torch", reason="the converter needs torch")
+    assert "missing.model" in fails("convert", tmp_path / "missing.model")
+    (tmp_path / "bad.model").write_bytes(b"nonsense")
+    assert "bad.model" in fails("convert", tmp_path / "bad.model")
+    assert not (tmp_path / "bad.equipot").exists()
+
+
+def test_the_package_is_light_to_import():
+    """LAMMPS imports equipot.lammps at every start, to find the plugin."""
+    heavy = {"numpy", "ase", "equipot._equipot"}
+    script = f"import sys, equipot.lammps as l; l.plugin_folder(); print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+def test_lammps_plugin():
+    result = run("lammps-plugin")
+    if result.returncode != 0:
+        pytest.skip("installed without the LAMMPS plugin")
+    assert result.stdout.strip().endswith("plugin.so")
+    folder = run("lammps-plugin", "--folder")
+    assert result.stdout.startswith(folder.stdout.strip())

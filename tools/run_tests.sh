@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every suite, each also when an earlier one failed, and ends with a plain summary. Usage: run_tests.sh [SUITE...]
+# Suites: cpp (Catch2, and which instructions went where), python, lammps (pytest), cuda (only when named).
+# SPDX-License-Identifier: MIT
+set -uo pipefail
+cd "$(dirname "$0")/.."
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=(cpp python lammps)
+
+# Several ranks and threads share few cores in tests: threads that wait must not spin.
+export OMP_WAIT_POLICY=passive OMP_PROC_BIND=false
+PATH="$PWD/.venv/bin:$PATH"
+export PATH
+mkdir -p out
+summary=() failed=0
+
+for suite in "${suites[@]}"; do
+    echo
+    echo "==== $suite"
+    start=$SECONDS
+    case $suite in
+    cpp) ctest --test-dir build/package --output-on-failure ;;
+    python | lammps) .venv/bin/python -m pytest "tests/$suite" --durations=5 ;;
+    cuda) tools/cuda_check.sh ;;
+    *) echo "no such suite: $suite"; false ;;
+    esac
+    code=$?
+    if [ $code -eq 0 ]; then
+        verdict=passed
+    elif [ $code -eq 5 ] && [[ $suite == python || $suite == lammps ]]; then
+        verdict="FAILED (no tests found)" failed=1
+    else
+        verdict="FAILED (exit status $code)" failed=1
+    fi
+    summary+=("$(printf '%-8s %-26s %5d s' "$suite" "$verdict" $((SECONDS - start)))")
+done
+
+echo
+echo "==== summary"
+printf '%s\n' "${summary[@]}"
+[ $failed -eq 0 ] && echo "all suites passed" || echo "SOME SUITES FAILED"
+exit $failed
