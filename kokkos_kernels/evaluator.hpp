@@ -17,7 +17,8 @@ class Evaluator {
 public:
     virtual ~Evaluator() = default;
     /// Makes the plan for these species (indices into model.species) with radial tables of `intervals`; 0 = exact radial.
-    virtual void prepare(const std::vector<int>& active, int intervals) = 0;
+    /// Returns how many intervals the tables got: fewer where they would outgrow their memory.
+    virtual int prepare(const std::vector<int>& active, int intervals) = 0;
     /// species[total]: indices into the `active` list of the last prepare.
     virtual void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
                          Result& result) = 0;

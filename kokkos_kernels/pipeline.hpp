@@ -43,10 +43,11 @@ public:
 
     Pipeline(const Model& model, int head) : model_(model), head_(head) {}
 
-    void prepare(const std::vector<int>& active, int intervals) override {
+    int prepare(const std::vector<int>& active, int intervals) override {
         if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
         plan_.intervals = 0;
-        if (intervals > 0) plan_.build_tables(intervals);
+        if (intervals > 0) plan_.build_tables(std::clamp(intervals, least_intervals<Real>(plan_.cutoff), plan_.most_intervals()));
+        return plan_.intervals;
     }
 
     [[nodiscard]] int padded_channels() const override { return (model_.channels + P::width - 1) / P::width * P::width; }

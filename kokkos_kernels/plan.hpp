@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "equivariance/clebsch_gordan.hpp"
@@ -94,20 +95,60 @@ struct Plan {
                 layer.radial->outputs()};
     }
 
-    /// (Re)samples every table with `n` intervals.
+    /// (Re)samples every table with `n` intervals, on all threads.
     void build_tables(int n);
+
+    /// As many intervals as fit 512 MB of tables, which many species at once would need.
+    [[nodiscard]] int most_intervals() const;
 };
 
 namespace detail {
 
-// Coefficients of the quintic spline that reproduces polynomials of degree 5: a local (quasi-interpolating) rule, so that
-// only two samples beyond each end are needed and no system is solved.
-inline constexpr double spline_rule[5] = {13.0 / 240, -7.0 / 15, 73.0 / 40, -7.0 / 15, 13.0 / 240};
+/// Coefficients of the uniform B-spline of odd degree that interpolates `samples` [count + 2 margin][outputs] at the knots:
+/// a local rule q that reproduces polynomials of that degree, then one correction c += q (f - B c) of what it leaves.
+/// Local, so the ends need no conditions, only `spline_margin` samples beyond them.
+template <int Degree>
+struct SplineRule;
+template <>
+struct SplineRule<5> {
+    static constexpr int half = 2;
+    static constexpr double q[5] = {13.0 / 240, -7.0 / 15, 73.0 / 40, -7.0 / 15, 13.0 / 240};
+    static constexpr double b[5] = {1.0 / 120, 26.0 / 120, 66.0 / 120, 26.0 / 120, 1.0 / 120};
+};
+template <>
+struct SplineRule<3> {
+    static constexpr int half = 1;
+    static constexpr double q[3] = {-1.0 / 6, 4.0 / 3, -1.0 / 6};
+    static constexpr double b[3] = {1.0 / 6, 4.0 / 6, 1.0 / 6};
+};
+
+template <int Degree>
+constexpr int spline_margin = 3 * SplineRule<Degree>::half;
+
+template <int Degree>
+std::vector<double> spline_coefficients(const std::vector<double>& samples, std::size_t outputs) {
+    constexpr std::size_t half = SplineRule<Degree>::half;
+    const auto filter = [&](const std::vector<double>& x, const double* taps) {
+        const std::size_t count = x.size() / outputs - 2 * half;
+        std::vector<double> y(count * outputs, 0.0);
+        for (std::size_t i = 0; i < count; ++i)
+            for (std::size_t k = 0; k <= 2 * half; ++k)
+                for (std::size_t c = 0; c < outputs; ++c) y[i * outputs + c] += taps[k] * x[(i + k) * outputs + c];
+        return y;
+    };
+    const std::vector<double> rough = filter(samples, SplineRule<Degree>::q);
+    std::vector<double> residual = filter(rough, SplineRule<Degree>::b);
+    for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = samples[i + 2 * half * outputs] - residual[i];
+    std::vector<double> coefficients = filter(residual, SplineRule<Degree>::q);
+    for (std::size_t i = 0; i < coefficients.size(); ++i) coefficients[i] += rough[i + 2 * half * outputs];
+    return coefficients;
+}
 
 }  // namespace detail
 
 template <class Real>
 void Plan<Real>::build_tables(int n) {
+    constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
     intervals = n;
     const double h = (cutoff - table_low) / n;
     const auto count = active.size();
@@ -123,22 +164,40 @@ void Plan<Real>::build_tables(int n) {
                 const auto [entry, is_new] = known.emplace(key, static_cast<int>(layer.table_rows.size()));
                 layer.table_of[ai * count + aj] = entry->second;
                 if (!is_new) continue;
-                const auto samples = static_cast<std::size_t>(n + 9);
-                std::vector<double> sampled(samples * outputs), slope(outputs);
-                RadialScratch scratch;
-                for (std::size_t s = 0; s < samples; ++s)
-                    layer.radial->evaluate(zi, zj, table_low + (static_cast<double>(s) - 4) * h, sampled.data() + s * outputs, slope.data(),
-                                           scratch);
-                Buffer<Real> rows("radial table", static_cast<std::size_t>(n + 5) * outputs);
-                for (std::size_t i = 0; i < static_cast<std::size_t>(n + 5); ++i)
-                    for (std::size_t c = 0; c < outputs; ++c) {
-                        double sum = 0;
-                        for (std::size_t k = 0; k < 5; ++k) sum += detail::spline_rule[k] * sampled[(i + k) * outputs + c];
-                        rows(i * outputs + c) = static_cast<Real>(sum);
-                    }
+                // Row i of the table belongs to the knot low + (i - (degree - 1)/2) h.
+                const int first = -(degree - 1) / 2 - margin, sample_count = n + degree + 2 * margin;
+                std::vector<double> samples(static_cast<std::size_t>(sample_count) * outputs);
+                const RadialFunction& radial = *layer.radial;
+                Kokkos::parallel_for("equipot::tables", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, sample_count), [&](int s) {
+                    RadialScratch scratch;
+                    radial.evaluate(zi, zj, table_low + (first + s) * h, samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
+                });
+                const std::vector<double> coefficients = detail::spline_coefficients<degree>(samples, outputs);
+                Buffer<Real> rows("radial table", coefficients.size());
+                for (std::size_t i = 0; i < coefficients.size(); ++i) rows(i) = static_cast<Real>(coefficients[i]);
                 layer.table_rows.push_back(rows);
             }
     }
+}
+
+template <class Real>
+int Plan<Real>::most_intervals() const {
+    constexpr double budget = 512e6;
+    double bytes = 1;
+    for (const LayerPlan<Real>& layer : layers) {
+        std::set<int> keys;
+        for (const int zi : active)
+            for (const int zj : active) keys.insert(layer.radial->table_key(zi, zj));
+        bytes += static_cast<double>(keys.size()) * layer.radial->outputs() * sizeof(Real);
+    }
+    return std::max(64, static_cast<int>(std::min(budget / bytes, 2000.0)));
+}
+
+/// The fewest intervals for which the samples beyond the start of a table stay at positive distances.
+template <class Real>
+int least_intervals(double cutoff) {
+    constexpr int below = (spline_degree<Real> - 1) / 2 + detail::spline_margin<spline_degree<Real>>;
+    return static_cast<int>(std::ceil((cutoff - table_low) * below / (0.8 * table_low)));
 }
 
 template <class Real>

@@ -1,6 +1,6 @@
 // Radial stage: R_c(r; z_i, z_j) and dR_c/dr for all outputs c of a layer (paths x channels, then the density term ρ),
-// from uniform quintic B-splines: R_c(r) = Σ_{q=0..5} w_q(f) a_{k+q,c},  k + f = (r - r_low)/h.
-// The six weights do not depend on the channel, so value and derivative are one pass over six contiguous rows.
+// from uniform B-splines of degree n: R_c(r) = Σ_{q=0..n} w_q(f) a_{k+q,c},  k + f = (r - r_low)/h.
+// The weights do not depend on the channel, so value and derivative are one pass over n + 1 contiguous rows.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace equipot::kernels {
 
-/// One table: `rows` [intervals + 5, outputs] in the working precision.
+/// One table: `rows` [intervals + degree, outputs] in the working precision.
 template <class Real>
 struct RadialTable {
     const Real* rows;
@@ -18,36 +18,53 @@ struct RadialTable {
     int outputs;         ///< a multiple of the pack width
 };
 
-/// Weights of the six B-splines that overlap an interval, and their derivatives by f.
-template <class S>
+/// Quintic in double; cubic in float, where its error is below round-off with tables that still fit the cache.
+template <class Real>
+constexpr int spline_degree = sizeof(Real) == 8 ? 5 : 3;
+
+/// Weights of the B-splines that overlap an interval, and their derivatives by f.
+template <int Degree, class S>
 KOKKOS_FORCEINLINE_FUNCTION void bspline_weights(S f, S* w, S* dw) {
-    const S c = S(1.0 / 120.0), d = S(1.0 / 24.0);
     const S g = S(1) - f;
     const S f2 = f * f, g2 = g * g;
-    w[0] = c * g2 * g2 * g;
-    w[1] = c * (S(26) + f * (S(-50) + f * (S(20) + f * (S(20) + f * (S(-20) + f * S(5))))));
-    w[2] = c * (S(66) + f2 * (S(-60) + f2 * (S(30) - S(10) * f)));
-    w[3] = c * (S(26) + f * (S(50) + f * (S(20) + f * (S(-20) + f * (S(-20) + f * S(10))))));
-    w[4] = c * (S(1) + f * (S(5) + f * (S(10) + f * (S(10) + f * (S(5) - f * S(5))))));
-    w[5] = c * f2 * f2 * f;
-    dw[0] = S(-1) * d * g2 * g2;
-    dw[1] = d * (S(-10) + f * (S(8) + f * (S(12) + f * (S(-16) + f * S(5)))));
-    dw[2] = d * (f * (S(-24) + f2 * (S(24) - S(10) * f)));
-    dw[3] = d * (S(10) + f * (S(8) + f * (S(-12) + f * (S(-16) + f * S(10)))));
-    dw[4] = d * (S(1) + f * (S(4) + f * (S(6) + f * (S(4) - f * S(5)))));
-    dw[5] = d * f2 * f2;
+    if constexpr (Degree == 3) {
+        const S c = S(1.0 / 6.0);
+        w[0] = c * g2 * g;
+        w[1] = c * (S(4) + f2 * (S(-6) + S(3) * f));
+        w[2] = c * (S(1) + f * (S(3) + f * (S(3) - S(3) * f)));
+        w[3] = c * f2 * f;
+        dw[0] = S(-0.5) * g2;
+        dw[1] = f * (S(-2) + S(1.5) * f);
+        dw[2] = S(0.5) + f * (S(1) - S(1.5) * f);
+        dw[3] = S(0.5) * f2;
+    } else {
+        const S c = S(1.0 / 120.0), d = S(1.0 / 24.0);
+        w[0] = c * g2 * g2 * g;
+        w[1] = c * (S(26) + f * (S(-50) + f * (S(20) + f * (S(20) + f * (S(-20) + f * S(5))))));
+        w[2] = c * (S(66) + f2 * (S(-60) + f2 * (S(30) - S(10) * f)));
+        w[3] = c * (S(26) + f * (S(50) + f * (S(20) + f * (S(-20) + f * (S(-20) + f * S(10))))));
+        w[4] = c * (S(1) + f * (S(5) + f * (S(10) + f * (S(10) + f * (S(5) - f * S(5))))));
+        w[5] = c * f2 * f2 * f;
+        dw[0] = S(-1) * d * g2 * g2;
+        dw[1] = d * (S(-10) + f * (S(8) + f * (S(12) + f * (S(-16) + f * S(5)))));
+        dw[2] = d * (f * (S(-24) + f2 * (S(24) - S(10) * f)));
+        dw[3] = d * (S(10) + f * (S(8) + f * (S(-12) + f * (S(-16) + f * S(10)))));
+        dw[4] = d * (S(1) + f * (S(4) + f * (S(6) + f * (S(4) - f * S(5)))));
+        dw[5] = d * f2 * f2;
+    }
 }
 
 /// R[outputs]; with Derivative also dR[outputs] = dR/dr.
 template <class P, bool Derivative, class Real = typename P::Real>
 KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R, Real* dR) {
+    constexpr int support = spline_degree<Real> + 1;
     const double t = (r - table.low) * table.inverse_step;
     int k = static_cast<int>(t);
     if (k >= table.intervals) k = table.intervals - 1;
-    double w[6], dw[6];
-    bspline_weights(t - k, w, dw);
-    Real value[6], slope[6];
-    for (int q = 0; q < 6; ++q) {
+    double w[support], dw[support];
+    bspline_weights<spline_degree<Real>>(t - k, w, dw);
+    Real value[support], slope[support];
+    for (int q = 0; q < support; ++q) {
         value[q] = static_cast<Real>(w[q]);
         slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
     }
@@ -55,7 +72,7 @@ KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, 
     for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
         const int c = b * P::width;
         P sum = P::zero(), dsum = P::zero();
-        for (int q = 0; q < 6; ++q) {
+        for (int q = 0; q < support; ++q) {
             const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
             sum += value[q] * a;
             if constexpr (Derivative) dsum += slope[q] * a;

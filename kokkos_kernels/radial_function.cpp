@@ -10,27 +10,23 @@ namespace equipot::kernels {
 
 namespace {
 
-// y = x W and its tangent for W [n, m].
-void multiply(const double* x, const double* dx, const Array& W, std::vector<double>& y, std::vector<double>& dy) {
-    const auto n = static_cast<std::size_t>(W.shape[0]), m = static_cast<std::size_t>(W.shape[1]);
-    y.assign(m, 0.0);
-    dy.assign(m, 0.0);
-    for (std::size_t i = 0; i < n; ++i) {
-        const double xi = x[i], di = dx[i];
-        const double* w = W.data.data() + i * m;
-        for (std::size_t j = 0; j < m; ++j) {
-            y[j] += xi * w[j];
-            dy[j] += di * w[j];
-        }
-    }
+// y += x W for W [n, m].
+void multiply(const double* x, const double* W, std::size_t n, std::size_t m, double* y) {
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j < m; ++j) y[j] += x[i] * W[i * m + j];
 }
 
 // scratch.value[0] holds the input; returns which of the two buffers holds the output.
-int network(const std::vector<Array>& weights, RadialScratch& s) {
+int network(const std::vector<Array>& weights, bool slopes, RadialScratch& s) {
     int from = 0;
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const int to = 1 - from;
-        multiply(s.value[from].data(), s.slope[from].data(), weights[i], s.value[to], s.slope[to]);
+        const auto n = static_cast<std::size_t>(weights[i].shape[0]), m = static_cast<std::size_t>(weights[i].shape[1]);
+        const double* W = weights[i].data.data();
+        s.value[to].assign(m, 0.0);
+        s.slope[to].assign(m, 0.0);
+        multiply(s.value[from].data(), W, n, m, s.value[to].data());
+        if (slopes) multiply(s.slope[from].data(), W, n, m, s.slope[to].data());
         if (i + 1 < weights.size())
             for (std::size_t j = 0; j < s.value[to].size(); ++j) {
                 const double x = s.value[to][j];
@@ -132,19 +128,20 @@ void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, 
 void RadialFunction::evaluate(int zi, int zj, double r, double* out, double* dout, RadialScratch& s) const {
     double cut = 0, dcut = 0;
     std::fill(out, out + outputs(), 0.0);
-    std::fill(dout, dout + outputs(), 0.0);
+    const bool slopes = dout != nullptr;
+    if (slopes) std::fill(dout, dout + outputs(), 0.0);
     const bool cut_weights = !model_->radial.envelope_on_basis;
     if (layer_->density) {
         basis(zi, zj, r, cut, dcut, s);
-        const int last = network(layer_->density_net, s);
+        const int last = network(layer_->density_net, slopes, s);
         const double f = s.value[last][0], df = s.slope[last][0];
         const double t = std::tanh(f * f);
         const double dt = (1 - t * t) * 2 * f * df;
         out[rows_ * padded_] = cut_weights ? t * cut : t;
-        dout[rows_ * padded_] = cut_weights ? dt * cut + t * dcut : dt;
+        if (slopes) dout[rows_ * padded_] = cut_weights ? dt * cut + t * dcut : dt;
     }
     basis(zi, zj, r, cut, dcut, s);
-    const int last = network(layer_->radial, s);
+    const int last = network(layer_->radial, slopes, s);
     std::vector<double>& raw = s.value[last];
     std::vector<double>& draw = s.slope[last];
     if (cut_weights)
@@ -157,22 +154,23 @@ void RadialFunction::evaluate(int zi, int zj, double r, double* out, double* dou
         const double* x = raw.data() + static_cast<std::size_t>(row) * K;
         const double* dx = draw.data() + static_cast<std::size_t>(row) * K;
         double* y = out + row * padded_;
-        double* dy = dout + row * padded_;
+        double* dy = slopes ? dout + row * padded_ : nullptr;
         if (!first_) {
             std::copy(x, x + K, y);
-            std::copy(dx, dx + K, dy);
+            if (slopes) std::copy(dx, dx + K, dy);
             continue;
         }
         const Array& mix = layer_->mix[static_cast<std::size_t>(layer_->paths[static_cast<std::size_t>(row)][2])];
         const double* W = mix.data.data() + (layer_->mixing_by_species ? static_cast<std::size_t>(zi) * K * K : 0);
         const double* u = sender_.data() + static_cast<std::size_t>(zj) * K;
+        s.raw.assign(x, x + K);
+        s.raw_slope.assign(dx, dx + K);
         for (std::size_t k = 0; k < K; ++k) {
-            const double v = x[k] * u[k], dv = dx[k] * u[k];
-            for (std::size_t c = 0; c < K; ++c) {
-                y[c] += v * W[k * K + c];
-                dy[c] += dv * W[k * K + c];
-            }
+            s.raw[k] *= u[k];
+            s.raw_slope[k] *= u[k];
         }
+        multiply(s.raw.data(), W, K, K, y);
+        if (slopes) multiply(s.raw_slope.data(), W, K, K, dy);
     }
 }
 

@@ -26,7 +26,7 @@ public:
     /// A number that is equal for pairs (species indices of the model) with the same functions.
     [[nodiscard]] int table_key(int zi, int zj) const;
 
-    /// out[outputs], dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the polynomial it is,
+    /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the polynomial it is,
     /// which is what a spline needs on its last interval.
     void evaluate(int zi, int zj, double r, double* out, double* dout, RadialScratch& scratch) const;
 

@@ -70,10 +70,13 @@ void PairEquipot::allocate() {
     allocated = 1;
 }
 
-// pair_style given again: what the old pair_coeff loaded no longer fits the options.
+// Before a new pair_style or pair_coeff: what an earlier one left need not fit any more.
 void PairEquipot::forget_model() {
     engine->potential.reset();
     numbers.clear();
+    ready = false;
+    memory->destroy(features);  // as wide as the old model's
+    features_rows = 0;
     if (allocated) {
         for (int i = 1; i <= atom->ntypes; ++i) std::fill_n(setflag[i] + 1, atom->ntypes, 0);
     }
@@ -210,6 +213,7 @@ void PairEquipot::init_style() {
     }
     neighbor->add_request(this, NeighConst::REQ_FULL);
     layout_is_stale = true;
+    ready = true;
 }
 
 // LAMMPS copies atoms until the images cover the cutoff, however many it takes: a mistyped box would seem to hang.
@@ -238,6 +242,8 @@ double PairEquipot::init_one(int i, int j) {
 }
 
 void PairEquipot::compute(int eflag, int vflag) {
+    if (!ready)
+        error->all(FLERR, "pair equipot: after a new pair_coeff LAMMPS must set up the run: leave out 'pre no'");
     ev_init(eflag, vflag);
 
     if (layout_is_stale || neighbor->ago == 0) {
@@ -440,27 +446,6 @@ void *PairEquipot::extract_peratom(const char *name, int &columns) {
         return features;  // none before the first step that computed them: fix pair then says so
     }
     return nullptr;
-}
-
-// Called by hybrid styles only; see restartinfo.
-void PairEquipot::write_restart_settings(FILE *fp) {
-    const equipot::LoadOptions &options = engine->options;
-    const int words[3] = {static_cast<int>(options.head.size()), static_cast<int>(options.precision),
-                          static_cast<int>(options.radial)};
-    fwrite(words, sizeof(int), 3, fp);
-    fwrite(options.head.data(), 1, options.head.size(), fp);
-}
-
-void PairEquipot::read_restart_settings(FILE *fp) {
-    equipot::LoadOptions &options = engine->options;
-    int words[3] = {0, 0, 0};
-    if (comm->me == 0) utils::sfread(FLERR, words, sizeof(int), 3, fp, nullptr, error);
-    MPI_Bcast(words, 3, MPI_INT, 0, world);
-    options.head.resize(words[0]);
-    if (comm->me == 0 && words[0] > 0) utils::sfread(FLERR, options.head.data(), 1, words[0], fp, nullptr, error);
-    MPI_Bcast(options.head.data(), words[0], MPI_CHAR, 0, world);
-    options.precision = static_cast<equipot::Precision>(words[1]);
-    options.radial = static_cast<equipot::Radial>(words[2]);
 }
 
 double PairEquipot::memory_usage() {

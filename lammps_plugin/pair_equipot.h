@@ -8,8 +8,8 @@ Syntax
     pair_coeff * * FILE ELEMENT1 ELEMENT2 ...
 
   head       which head of the model; needed only when the model has several        default: the only head
-  precision  the arithmetic of the model; forces and energies are added in double   default: double
-             unless "float" is asked for
+  precision  arithmetic of the model: double, float, or mixed: float with sums of    default: double
+             energies, forces and virials in double
   radial     splined: radial functions from tables made at start, their error is    default: splined
              printed; exact: evaluated for every pair of atoms, slow, for checks
   FILE       the model; also looked for in the folders of LAMMPS_POTENTIALS
@@ -37,23 +37,25 @@ Examples
 Units: metal or real. The model's eV are turned into kcal/mol by the exact SI factor in real.
 
 What it offers to the rest of LAMMPS
-  compute pe/atom, stress/atom, centroid/stress/atom, heat/flux (with centroid/stress/atom); fix box/relax, minimize,
-rerun. fix ID all pair N equipot energy 0      energy of each atom fix ID all pair N equipot features 1    the last
-features of every layer, computed only on the steps of the fix Pair::extract("cutoff")                 the cutoff, in
-Angstrom
+  compute pe/atom, stress/atom, centroid/stress/atom, and heat/flux with centroid/stress/atom (exact for models of one
+  layer; with more, one attribution of several); minimize, rerun, fix box/relax, fix npt, triclinic boxes
+  fix ID all pair N equipot energy 0      energy of each atom
+  fix ID all pair N equipot features 1    the last features of every layer, computed only on the steps of the fix
+  Pair::extract("cutoff")                 the cutoff, in Angstrom
 
 Several models may be used at once in hybrid styles. Atoms of NULL types are invisible to the model: they neither feel
 it nor appear as neighbours. Message passing needs no larger ghost cutoff than the model's own: features travel between
 ranks during the step.
 
-Threads: those of LAMMPS, that is OMP_NUM_THREADS or "package omp". The number is fixed by the first pair_coeff of a
-process.
+Threads: those of LAMMPS, that is OMP_NUM_THREADS or "package omp". The first pair_coeff of a process fixes the number.
 
 Restrictions
-  newton on; units metal or real; a periodic box at least a tenth of the cutoff thick; no pair_write and no compute that
-needs Pair::single (the energy is not a sum over pairs). Restart files hold no model: repeat pair_style and pair_coeff
-after read_restart. (Hybrid styles do remember the options of pair_style, not pair_coeff.) The run stops, with one
-sentence, when an atom's position, energy or force is not a finite number and when two atoms are at the same place.
+  newton on; units metal or real; a periodic box at least a tenth of the cutoff thick.
+  With bonds in the data file: special_bonds lj/coul 1 1 1, or LAMMPS hides bonded neighbours from the model.
+  No pair_write and no compute that needs Pair::single: the energy is not a sum over pairs.
+  Restart files hold no model: repeat pair_style and pair_coeff after read_restart.
+  The run stops, with one sentence, when an atom's position, energy or force is not a finite number and when two atoms
+  are at the same place.
 */
 
 #ifdef PAIR_CLASS
@@ -86,8 +88,6 @@ public:
 
     void *extract(const char *, int &) override;
     void *extract_peratom(const char *, int &) override;
-    void write_restart_settings(FILE *) override;
-    void read_restart_settings(FILE *) override;
     double memory_usage() override;
 
     int pack_forward_comm(int, int *, double *, int, int *) override;
@@ -113,6 +113,7 @@ private:
     std::vector<int> numbers;  // atomic number by atom type, 0 for NULL
     double cutoff = 0.0;
     double energy_unit = 1.0;  // an eV in LAMMPS units
+    bool ready = false;        // LAMMPS has set up communication and neighbor lists for this model
     bool layout_is_stale = true;
 
     std::vector<double> atom_energies;  // by atom, nmax long

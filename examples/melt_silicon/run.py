@@ -39,7 +39,7 @@ class Run:
 def run_lammps(arguments: argparse.Namespace, steps: int, every: int, quiet: bool = False) -> Run:
     """Runs in.melt and reads its output while it appears."""
     threads = max(1, (os.cpu_count() or 1) // arguments.ranks)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_PROC_BIND": "false"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_PROC_BIND": "false", "OMP_WAIT_POLICY": "passive"}
     command = [str(COMMANDS / "mpirun"), "-np", str(arguments.ranks)] if arguments.ranks > 1 else []
     command += [str(COMMANDS / "lmp"), "-in", str(HERE / "in.melt"), "-log", "none"]
     cells = max(1, round((arguments.atoms / 8) ** (1 / 3)))

@@ -35,7 +35,7 @@ class Calculator(AseCalculator):
     ``stresses``. Units eV and Å; stress in ASE's order and sign.
     """
 
-    implemented_properties: list[str] = [
+    implemented_properties: list[str] = [  # noqa: RUF012 (as ASE declares it)
         "energy",
         "free_energy",
         "energies",
@@ -44,7 +44,7 @@ class Calculator(AseCalculator):
         "stresses",
     ]
     # Nothing here depends on charges or magnetic moments: setting them must not cost an evaluation.
-    ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}
+    ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
         self,

@@ -174,6 +174,8 @@ std::vector<std::vector<ProductBasis>> read_basis(Reader& reader, int l_max, int
                     if (!valid) reader.fail("row " + std::to_string(e) + " of '" + key + ".index' is out of range");
                     product.paths = std::max(product.paths, row[1] + 1);
                 }
+            } else if (reader.has(key + ".value")) {
+                reader.fail("the array '" + key + ".index' is missing");
             }
             basis[static_cast<std::size_t>(L)].push_back(std::move(product));
         }
@@ -233,6 +235,8 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
         for (int order = 1; order <= layer.correlation; ++order) {
             const ProductBasis& basis = model.basis[static_cast<std::size_t>(L)][static_cast<std::size_t>(order - 1)];
             const std::string key = prefix + "product." + std::to_string(L) + "." + std::to_string(order);
+            if (basis.paths == 0 && reader.has(key))
+                reader.fail("the array '" + key + "' has no couplings: 'basis." + std::to_string(L) + "." + std::to_string(order) + "' is missing");
             weights.push_back(basis.paths > 0 ? reader.take(key, {nz, basis.paths, K}) : Array{});
         }
         layer.product.push_back(std::move(weights));

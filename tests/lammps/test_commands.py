@@ -1,6 +1,8 @@
 """What people do with a potential: dynamics, minimisation, rerun, restarts, per-atom quantities, heat fluxes."""
 # SPDX-License-Identifier: MIT
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from models import random_model
@@ -9,6 +11,19 @@ from runner import EVERYTHING, NUMBERS, close
 import equipot
 
 THERMO = "thermo_style custom step pe etotal pxx pyy pzz pxy pxz pyz vol\nthermo_modify format float %.17g norm no\n"
+
+
+def test_example_of_the_manual(lammps, monkeypatch):
+    """The input that the plugin's README opens with, shortened; the model is found through LAMMPS_POTENTIALS."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "potentials" / "Si.equipot").exists():
+        pytest.skip("potentials/Si.equipot is not there")
+    monkeypatch.setenv("LAMMPS_POTENTIALS", str(root / "potentials"))
+    script = (root / "lammps_plugin" / "README.md").read_text().split("```")[1]
+    script = script.replace("run           5000", "run 10")
+    found = lammps(f"plugin load {lammps.plugin}\n" + script, ranks=2)
+    assert "1 = Si" in found.text
+    assert len(found.thermo["Temp"]) == 2
 
 
 def test_prints_once_what_runs(lammps, start, model):
@@ -212,3 +227,22 @@ def test_one_atom(lammps, start, boxes, model):
     found = lammps(start(atoms) + EVERYTHING, ranks=2)
     close(found.energy, equipot.load(model).compute(atoms, ("energy",))["energy"])
     assert not found.forces.any()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_atoms_that_change_type(lammps, start, ranks):
+    """Swapping elements in the middle of a run, between two builds of the neighbour list."""
+    found = lammps(
+        start()
+        + THERMO
+        + """
+fix s all atom/swap 1 4 99 20000.0 types 1 2 ke no
+thermo 1
+run 5
+run 0
+""",
+        ranks=ranks,
+    )
+    energies = found.thermo["PotEng"]
+    assert len(set(energies[:6])) > 1
+    close(energies[-1], energies[-2])

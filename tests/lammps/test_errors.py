@@ -63,6 +63,15 @@ def test_no_pair_coeff(lammps, start):
     stops(lammps, start(coeff="") + "run 0\n", "pair coeffs are not set")
 
 
+def test_new_model_without_a_setup(lammps, start, model):
+    script = start() + f"run 0 post no\npair_coeff * * {model} Si O\nrun 1 pre no\n"
+    for ranks in (1, 2):
+        found = lammps(script, ranks=ranks, check=False)
+        assert found.code != 0
+        assert len(found.errors) == 1
+        assert "leave out 'pre no'" in found.errors[0]
+
+
 def test_newton_off(lammps, start):
     stops(lammps, start().replace("newton on", "newton off") + "run 0\n", "newton on")
 

@@ -95,15 +95,12 @@ pair_coeff 1 2 lj/cut 0.0 3.0""",
     close(found.forces, expected)
 
 
-def test_options_survive_a_restart_of_hybrid(lammps, start, model_folder):
-    """Hybrid styles write the options of pair_style to restart files; pair_coeff has to be repeated."""
-    file = model_folder / "two_heads.equipot"
-    coeff = f"pair_coeff * * equipot {file} Si O\npair_coeff * * lj/cut 0.0 2.5"
-    script = start(style=f"pair_style hybrid/overlay equipot head scan radial exact {LJ}", coeff=coeff)
+def test_restart_of_hybrid(lammps, start, model_folder):
+    style = f"pair_style hybrid/overlay equipot head scan {LJ}"
+    coeff = f"pair_coeff * * equipot {model_folder}/two_heads.equipot Si O\npair_coeff * * lj/cut 0.0 2.5"
     file = lammps.folder / "state.restart"
-    first = lammps(script + EVERYTHING + f"write_restart {file}\n")
-    second = lammps(f"plugin load {lammps.plugin}\nread_restart {file}\n{coeff}\n{EVERYTHING}", ranks=2)
-    assert "head scan" in second.text
+    first = lammps(start(style=style, coeff=coeff) + EVERYTHING + f"write_restart {file}\n")
+    second = lammps(f"plugin load {lammps.plugin}\nread_restart {file}\n{style}\n{coeff}\n{EVERYTHING}", ranks=2)
     close(second.forces, first.forces)
 
 
@@ -114,6 +111,25 @@ def test_excluded_neighbours(lammps, start, boxes, model):
     potential = equipot.load(model)
     parts = [potential.compute(atoms[atoms.symbols == symbol], ("energy",))["energy"] for symbol in ELEMENTS]
     close(found.energy, sum(parts))
+
+
+@pytest.mark.parametrize("special", ["1.0 1.0 1.0", "0.5 0.5 0.5"])
+def test_bonded_atoms(lammps, start, boxes, model, special):
+    """Bonds of a force field mark neighbours in the list; the model sees all that special_bonds leaves in it."""
+    script = start(style="bond_style zero\nbond_coeff *\npair_style equipot").replace(
+        "atom_style atomic", "atom_style bond"
+    )
+    data = lammps.folder / "bulk.data"
+    head, atoms = data.read_text().replace("# atomic", "# bond").split("Atoms # bond\n\n")
+    lines = [line.split(maxsplit=1) for line in atoms.splitlines()]
+    bonds = ["1 1 1 2", "2 1 2 3", "3 1 10 11"]
+    head = head.replace("2 atom types", "2 atom types\n3 bonds\n1 bond types")
+    atoms = [f"{k} 1 {rest}" for k, rest in lines]
+    data.write_text("\n".join([head, "Atoms # bond", "", *atoms, "", "Bonds", "", *bonds, ""]))
+    found = lammps(script.replace("read_data", f"special_bonds lj/coul {special}\nread_data") + EVERYTHING, ranks=2)
+    expected = equipot.load(model).compute(boxes["bulk"], ("energy", "forces"))
+    close(found.energy, expected["energy"])
+    close(found.forces, expected["forces"])
 
 
 def test_group_that_moves(lammps, start, boxes):

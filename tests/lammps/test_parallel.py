@@ -133,3 +133,38 @@ run 40
     for run in runs[1:]:
         close(run.thermo["PotEng"], runs[0].thermo["PotEng"])
         close(run.dump(), runs[0].dump(), 1e-9)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("mixed", "mixed"), ("float", "float32")])
+def test_lower_precision(serial, lammps, start, boxes, model, precision, dtype):
+    """Rows of floats travel between ranks; sums of floats in another order differ in their last digits."""
+    expected = equipot.load(model, dtype=dtype).compute(boxes["bulk"], ("energy", "forces"))
+    for ranks in (1, 2, 4):
+        found = lammps(start(style=f"pair_style equipot precision {precision}") + EVERYTHING, ranks=ranks)
+        assert precision in found.text
+        close(found.forces, expected["forces"], 2e-5)
+        close(found.forces, serial("bulk").forces, 1e-4)
+        close(found.pressure, serial("bulk").pressure, 1e-4)
+
+
+def test_load_balancing(lammps, start):
+    """Domains that change during the run."""
+    dynamics = """
+velocity all create 1500 77 loop geom
+fix 1 all nve
+{balance}
+timestep 0.0005
+neigh_modify every 1 delay 0 check yes
+thermo_style custom step pe pxx pxy
+thermo_modify format float %.17g norm no
+thermo 10
+run 15
+"""
+    alone = lammps(start("cluster") + dynamics.format(balance=""))
+    for before, balance in (
+        ("comm_style tiled", "fix b all balance 5 1.0 rcb"),
+        ("", "fix b all balance 5 1.0 shift xyz 10 1.05"),
+    ):
+        found = lammps(start("cluster", before=before) + dynamics.format(balance=balance), ranks=4)
+        close(found.thermo["PotEng"], alone.thermo["PotEng"], 1e-9)
+        close(found.thermo["Pxy"], alone.thermo["Pxy"], 1e-8)

@@ -27,7 +27,14 @@ ARCHITECTURES: dict[str, dict] = {
     "scalar_features_l3": {"hidden_l": (0,), "l_max": 3, "correlation": (2, 3), "channels": 3},
     "density_agnesi_zbl": {"density": True, "transform": "agnesi", "zbl": True, "envelope_on": "weights"},
     "gaussian_soft": {"basis": "gaussian", "transform": "soft", "mixing": "species", "skip": True, "envelope": 6},
-    "chebyshev_linear": {"basis": "chebyshev", "transform": "agnesi", "readout": "linear", "mixing": "shared", "skip": False, "correlation": 4},
+    "chebyshev_linear": {
+        "basis": "chebyshev",
+        "transform": "agnesi",
+        "readout": "linear",
+        "mixing": "shared",
+        "skip": False,
+        "correlation": 4,
+    },
     "many_channels_l1": {"channels": 19, "l_max": 1, "activation": "tanh", "last_readout_only": True, "correlation": 1},
     "two_heads": {"heads": ("a", "b")},
 }
