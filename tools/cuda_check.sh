@@ -10,12 +10,13 @@ nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
 [ -x "$nvcc" ] || { echo "nvcc not found: install the CUDA toolkit, or set CUDA_HOME" >&2; exit 1; }
 PATH="$(dirname "$nvcc"):$PATH"
 export PATH
+arch_flag=sm_${arch//[!0-9]/}
 release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
 
 export EQUIPOT_CACHE=${EQUIPOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/equipot}
 kokkos=$EQUIPOT_CACHE/kokkos-4.7.0-cuda$release-$arch
 mkdir -p "$EQUIPOT_CACHE"
-exec 7>"$kokkos.lock"
+exec 7>"$kokkos.configure.lock"
 flock 7
 if ! [ -f "$kokkos/complete" ]; then
     echo "preparing the headers of Kokkos 4.7.0 for CUDA $release in $kokkos"
@@ -29,6 +30,8 @@ if ! [ -f "$kokkos/complete" ]; then
             -e 's/cudaMemPrefetchAsync(devPtr, count, dstDevice, m_stream)/cudaMemPrefetchAsync(devPtr, count, cudaMemLocation{dstDevice < 0 ? cudaMemLocationTypeHost : cudaMemLocationTypeDevice, dstDevice < 0 ? 0 : dstDevice}, 0, m_stream)/' \
             "$kokkos/core/src/Cuda/Kokkos_Cuda_Instance.hpp"
     fi
+    # The wrapper's own default, with which CMake tries the compiler, is too old for CUDA 13.
+    sed -i "s/^default_arch=.*/default_arch=$arch_flag/" "$kokkos/bin/nvcc_wrapper"
     cmake -S "$kokkos" -B "$kokkos/build" -DCMAKE_CXX_COMPILER="$kokkos/bin/nvcc_wrapper" -DCMAKE_CXX_STANDARD=20 \
         -DKokkos_ENABLE_CUDA=ON "-DKokkos_ARCH_$arch=ON" -DKokkos_ENABLE_SERIAL=ON >"$kokkos.log" 2>&1 ||
         { tail -n 30 "$kokkos.log" >&2; exit 1; }
@@ -37,7 +40,7 @@ fi
 
 mkdir -p build/cuda
 start=$SECONDS
-"$kokkos/bin/nvcc_wrapper" -std=c++20 -O1 -arch="sm_${arch//[!0-9]/}" --expt-relaxed-constexpr --expt-extended-lambda \
+"$kokkos/bin/nvcc_wrapper" -std=c++20 -O1 -arch="$arch_flag" --expt-relaxed-constexpr --expt-extended-lambda \
     -Wall -Wextra -Wshadow -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" -isystem "$kokkos/core/src" \
     -isystem "$kokkos/tpls/desul/include" -isystem "$kokkos/build/tpls/desul/include" -isystem "$kokkos/tpls/mdspan/include" \
     -c kokkos_kernels/cuda_check.cpp -o build/cuda/cuda_check.o

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Runs every suite, each also when an earlier one failed, and ends with a plain summary. Usage: run_tests.sh [SUITE...]
-# Suites: cpp (Catch2, and which instructions went where), python, lammps (pytest), cuda (only when named).
+# Suites: cpp (Catch2, and which instructions went where), python, lammps (pytest), cuda (where nvcc is).
 # SPDX-License-Identifier: MIT
 set -uo pipefail
 cd "$(dirname "$0")/.."
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(cpp python lammps)
+if [ ${#suites[@]} -eq 0 ]; then
+    suites=(cpp python lammps)
+    # Compiling the kernels for CUDA needs no GPU, only the toolkit.
+    if command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then suites+=(cuda); fi
+fi
 
 # Several ranks and threads share few cores in tests: threads that wait must not spin.
 export OMP_WAIT_POLICY=passive OMP_PROC_BIND=false

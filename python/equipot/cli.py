@@ -87,10 +87,11 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
 ) -> None:
-    """Convert a MACE model into a *.equipot file (needs the extra "mace")."""
+    """Convert a MACE model into a *.equipot file."""
     from equipot.convert import convert_file
 
-    destination = output or source.with_suffix(".equipot")
+    plain = source.with_suffix("") if source.suffix == ".xz" else source  # model.model.xz -> model.equipot
+    destination = output or plain.with_suffix(".equipot")
     symbols = [symbol.strip() for symbol in species.split(",") if symbol.strip()] if species is not None else None
     convert_file(source, destination, heads=head or None, species=symbols, overwrite=overwrite)
     print(f"{destination} written")
@@ -115,7 +116,7 @@ def golden(
         Path, typer.Argument(help="A folder with NAME/*.model.xz and NAME/reference.npz, made by mace-torch.")
     ] = Path("../shared/golden/mace"),
 ) -> None:
-    """Compare reference models of mace-torch with their conversion, quantity by quantity (needs the extra "mace")."""
+    """Compare reference models of mace-torch with their conversion, quantity by quantity."""
     from equipot.golden import print_table
 
     if not print_table(folder, _console()):

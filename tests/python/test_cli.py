@@ -61,7 +61,6 @@ def test_errors_are_one_sentence(tmp_path):
 
 
 def test_convert_errors(tmp_path):
-    pytest.importorskip("torch", reason="the converter needs torch")
     assert "missing.model" in fails("convert", tmp_path / "missing.model")
     (tmp_path / "bad.model").write_bytes(b"nonsense")
     assert "bad.model" in fails("convert", tmp_path / "bad.model")

@@ -4,9 +4,6 @@
 import pytest
 
 from equipot import EquipotError
-
-pytest.importorskip("torch", reason="the converter needs torch")
-
 from equipot.golden import QUANTITIES, check, references, unpack
 
 MODELS = [
