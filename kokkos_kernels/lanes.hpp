@@ -33,14 +33,7 @@ struct Pack {
         return *this;
     }
 
-    /// Sum over the lanes, by halves: a fixed order.
-    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION T sum() const {
-        T lanes[N];
-        store(lanes);
-        for (int half = N / 2; half > 0; half /= 2)
-            for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-        return lanes[0];
-    }
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION T lane(int i) const { return v[i]; }
 };
 
 template <class T, class Isa>
@@ -62,8 +55,44 @@ struct Pack<T, 1, Isa> {
         v += b.v;
         return *this;
     }
-    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION T sum() const { return v; }
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION T lane(int) const { return v; }
 };
+
+namespace detail {
+
+template <int Bytes>
+struct LaneIndex;
+template <>
+struct LaneIndex<4> {
+    using type = int;
+};
+template <>
+struct LaneIndex<8> {
+    using type = long long;
+};
+
+// [a0+a1, a2+a3, …, b0+b1, …]
+template <class T, int N, class Isa>
+KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> add_pairs(Pack<T, N, Isa> a, Pack<T, N, Isa> b) {
+    typedef typename LaneIndex<sizeof(T)>::type Index __attribute__((vector_size(sizeof(T) * N)));
+    Index even, odd;
+    for (int i = 0; i < N; ++i) {
+        even[i] = 2 * i;
+        odd[i] = 2 * i + 1;
+    }
+    return {__builtin_shuffle(a.v, b.v, even) + __builtin_shuffle(a.v, b.v, odd)};
+}
+
+}  // namespace detail
+
+/// The sums over the lanes of p[0 .. width): lane i of the result is that of p[i]. A tree, always in the same order; p is overwritten.
+template <class T, int N, class Isa>
+KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> lane_sums(Pack<T, N, Isa>* p) {
+    if constexpr (N > 1)
+        for (int count = N / 2; count > 0; count /= 2)
+            for (int i = 0; i < count; ++i) p[i] = detail::add_pairs(p[2 * i], p[2 * i + 1]);
+    return p[0];
+}
 
 /// The channel packs that one worker handles: all of them on a CPU, every team-size-th on a GPU.
 struct Blocks {

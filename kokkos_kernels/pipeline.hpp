@@ -57,6 +57,7 @@ public:
 
 private:
     static constexpr int tile_size = 8;
+    static constexpr int batch_size = 4;      // edges that share the loads and stores of D
 
     struct Tile {
         std::int32_t first, count, species;   // atoms order_[first .. first + count)
@@ -65,7 +66,8 @@ private:
     /// What one thread works with.
     struct Worker {
         std::vector<Tile> tiles;
-        Scratch<Real> R, dR, M, Mbar;                       // of one edge
+        Scratch<Real> R, dR, M;                             // of a batch of edges
+        Scratch<Real> lanes, sums;                          // M̄ of one edge: packs, then their sums over lanes
         Scratch<Real> D, A, Abar, B, Bbar, h, hbar;         // of one tile
         Scratch<Real> products;                             // packs of the product stage
         std::vector<double> exact, exact_slope;
@@ -96,7 +98,8 @@ private:
     void backward_edges(int t, Worker& w, std::int64_t i, int species, const Real* Dbar, double rho_bar, const Properties& what,
                         Result& result);
     bool edge_geometry(std::int64_t e, Edge& edge) const;
-    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w) const;
+    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R, Real* dR) const;
+    void add_batch(const LayerPlan<Real>& layer, bool first, const PathEdge<Real>* edges, const Edge* geometry, int count, Real* D) const;
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
@@ -185,30 +188,32 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         const std::int64_t i = atoms[a];
         Real* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
         double rho = 0, pair = 0;
+        const auto outputs = static_cast<std::ptrdiff_t>(layer.radial->outputs());
+        Edge geometry[batch_size];
+        PathEdge<Real> edges[batch_size];
+        int count = 0;
         for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)]; e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
-            Edge edge;
+            Edge& edge = geometry[count];
             if (!edge_geometry(e, edge)) continue;
             const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
             const int zj = species_[j];
-            edge_radial(layer, false, tile.species, zj, edge.r, w);
-            if (layer.density) rho += static_cast<double>(w.R[static_cast<std::size_t>(layer.radial->rows() * C)]);
+            Real* R = w.R.data() + count * outputs;
+            Real* M = w.M.data() + static_cast<std::ptrdiff_t>(count) * layer.coupling_size;
+            edge_radial(layer, false, tile.species, zj, edge.r, w, R, w.dR.data());
+            coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, M);
+            edges[count] = {M, R, nullptr, first ? nullptr : state.u.data() + j * u_rows * C};
+            if (layer.density) rho += static_cast<double>(R[layer.radial->rows() * C]);
             if (first && plan_.has_zbl) {
                 double slope = 0;
                 pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() + static_cast<std::size_t>(zj)],
                                   plan_.zbl, edge.r, slope);
             }
-            coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, w.M.data());
-            const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
-            for (const PathShape& path : layer.paths) {
-                const Real* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
-                const Real* R = w.R.data() + path.radial;
-                Real* Dp = Di + path.density * C;
-                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                    if (first) path_forward<P, 1, D3, false>(blocks(), C, M, R, u, Dp);
-                    else path_forward<P, D1, D3, true>(blocks(), C, M, R, u + path.feature * C, Dp);
-                });
+            if (++count == batch_size) {
+                add_batch(layer, first, edges, geometry, count, Di);
+                count = 0;
             }
         }
+        add_batch(layer, first, edges, geometry, count, Di);
         state.one_over[static_cast<std::size_t>(i)] = 1 / (1 + rho);
         result.energies[static_cast<std::size_t>(i)] += pair;
     }
@@ -409,26 +414,29 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
         const int zj = species_[j];
         const std::int32_t slot = scatter_.slot(e);
         const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
-        edge_radial(layer, true, zi, zj, edge.r, w);
+        edge_radial(layer, true, zi, zj, edge.r, w, w.R.data(), w.dR.data());
         coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, w.M.data());
-        std::fill(w.Mbar.data(), w.Mbar.data() + layer.coupling_size, Real(0));
-        Real Ybar[25];
-        std::fill(Ybar, Ybar + y_rows, Real(0));
         const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
         Real* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
-        double radial_bar = 0;
+        P* lanes = reinterpret_cast<P*>(w.lanes.data());   // Ȳ, M̄, r̄
+        const int sums = y_rows + layer.coupling_size + 1;
+        for (int y = 0; y < y_rows; ++y) lanes[y] = P::zero();
+        P& radial_lanes = lanes[sums - 1];
+        radial_lanes = P::zero();
         for (const PathShape& path : layer.paths) {
-            const Real* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
-            Real* Mbar = path.l1 == 0 ? Ybar + path.l3 * path.l3 : w.Mbar.data() + path.coupling;
-            const Real* R = w.R.data() + path.radial;
-            const Real* dR = w.dR.data() + path.radial;
-            const Real* Dp = Dbar + path.density * C;
+            const bool bare = path.l1 == 0;
+            const PathEdge<Real> view{bare ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling, w.R.data() + path.radial,
+                                      w.dR.data() + path.radial, first ? nullptr : u + path.feature * C};
+            P* msum = lanes + (bare ? path.l3 * path.l3 : y_rows + path.coupling);
             with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                if (first) radial_bar += path_backward<P, 1, D3, false>(blocks(), C, M, R, dR, u, Dp, ubar, Mbar);
-                else radial_bar += path_backward<P, D1, D3, true>(blocks(), C, M, R, dR, u + path.feature * C, Dp, ubar + path.feature * C, Mbar);
+                if (first) path_backward<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C, ubar, radial_lanes, msum);
+                else path_backward<P, D1, D3, true>(blocks(), C, view, Dbar + path.density * C, ubar + path.feature * C, radial_lanes, msum);
             });
         }
-        coupling_backward(layer.terms.data(), static_cast<int>(layer.terms.size()), w.Mbar.data(), Ybar);
+        for (int p = 0; p < sums; p += P::width) lane_sums(lanes + p).store(w.sums.data() + p);
+        Real* Ybar = w.sums.data();
+        double radial_bar = static_cast<double>(w.sums[static_cast<std::size_t>(sums - 1)]);
+        coupling_backward(layer.terms.data(), static_cast<int>(layer.terms.size()), w.sums.data() + y_rows, Ybar);
         if (layer.density) radial_bar += rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(layer.radial->rows() * C)]);
         if (first && plan_.has_zbl) {
             double slope = 0;
@@ -487,19 +495,46 @@ bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge) const {
 }
 
 template <class P>
-void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w) const {
+void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R, Real* dR) const {
     if (plan_.intervals > 0 && r >= table_low) {
         const RadialTable<Real> table = plan_.table(layer, zi, zj);
         const Blocks all{0, table.outputs / P::width, 1};
-        if (derivative) radial_splined<P, true>(table, r, all, w.R.data(), w.dR.data());
-        else radial_splined<P, false>(table, r, all, w.R.data(), w.dR.data());
+        if (derivative) radial_splined<P, true>(table, r, all, R, dR);
+        else radial_splined<P, false>(table, r, all, R, dR);
         return;
     }
     layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)], r, w.exact.data(),
                            w.exact_slope.data(), w.radial);
     for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
-        w.R[c] = static_cast<Real>(w.exact[c]);
-        w.dR[c] = static_cast<Real>(w.exact_slope[c]);
+        R[c] = static_cast<Real>(w.exact[c]);
+        dR[c] = static_cast<Real>(w.exact_slope[c]);
+    }
+}
+
+/// D_i += the edges of a batch, path by path.
+template <class P>
+void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, bool first, const PathEdge<Real>* edges, const Edge* geometry, int count,
+                            Real* D) const {
+    if (count == 0) return;
+    const int C = plan_.padded;
+    for (const PathShape& path : layer.paths) {
+        PathEdge<Real> view[batch_size];
+        for (int e = 0; e < count; ++e)
+            view[e] = {path.l1 == 0 ? geometry[e].Y + path.l3 * path.l3 : edges[e].M + path.coupling, edges[e].R + path.radial, nullptr,
+                       first ? nullptr : edges[e].u + path.feature * C};
+        Real* Dp = D + path.density * C;
+        with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+            // Wider features leave fewer registers for edges.
+            constexpr int together = D1 <= 3 ? batch_size : 2;
+            int e = 0;
+            if (first) {
+                for (; e + batch_size <= count; e += batch_size) path_forward<P, 1, D3, false, batch_size>(blocks(), C, view + e, Dp);
+                for (; e < count; ++e) path_forward<P, 1, D3, false, 1>(blocks(), C, view + e, Dp);
+            } else {
+                for (; e + together <= count; e += together) path_forward<P, D1, D3, true, together>(blocks(), C, view + e, Dp);
+                for (; e < count; ++e) path_forward<P, D1, D3, true, 1>(blocks(), C, view + e, Dp);
+            }
+        });
     }
 }
 
@@ -565,8 +600,11 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
     for_chunks("equipot::workspace", [&](int chunk) {
         Worker& w = workers_[static_cast<std::size_t>(chunk)];
         const auto foreign = static_cast<std::size_t>(scatter_.foreign(chunk));
-        for (Scratch<Real>* buffer : {&w.R, &w.dR}) buffer->reserve(edge_outputs);
-        for (Scratch<Real>* buffer : {&w.M, &w.Mbar}) buffer->reserve(coupling);
+        w.R.reserve(batch_size * edge_outputs);
+        w.dR.reserve(edge_outputs);
+        w.M.reserve(batch_size * coupling);
+        w.lanes.reserve((a_rows + coupling + 1 + P::width) * P::width);
+        w.sums.reserve(a_rows + coupling + 1 + P::width);
         w.D.reserve(tile_size * density_rows * C);
         for (Scratch<Real>* buffer : {&w.A, &w.Abar}) buffer->reserve(tile_size * a_rows * C);
         for (Scratch<Real>* buffer : {&w.B, &w.Bbar, &w.h, &w.hbar}) buffer->reserve(tile_size * b_rows * C);

@@ -1,8 +1,8 @@
 """Checks that code made for newer processors cannot be reached on older ones. Usage: check_isa.py BINARY BASELINE...
 
-Inline functions of Kokkos and of the standard library exist in the objects of every instruction set, and the linker keeps one
-copy. If code for any machine (the BASELINE objects and archives) calls such a function and the copy kept is one with AVX
-instructions, older machines stop with an illegal instruction, and no test on a newer machine shows it.
+Inline functions of Kokkos and of the standard library exist in the objects of every instruction set, and the linker
+keeps one copy. If code for any machine (the BASELINE objects and archives) calls such a function and the copy kept is
+one with AVX instructions, older machines stop with an illegal instruction, and no test on a newer machine shows it.
 BINARY must not be stripped.
 """
 # SPDX-License-Identifier: MIT

@@ -1,6 +1,6 @@
-"""Melts and quenches silicon in LAMMPS: prints LAMMPS's table and the speed, and draws energy and temperature against time.
+"""Melts and quenches silicon in LAMMPS: prints the table and the speed, draws energy and temperature against time.
 
-    python run.py [--atoms 216] [--minutes 1.5] [--steps N] [--ranks 1] [--potential FILE] [--out FOLDER]
+python run.py [--atoms 216] [--minutes 1.5] [--steps N] [--ranks 1] [--potential FILE] [--out FOLDER]
 """
 # SPDX-License-Identifier: MIT
 
@@ -39,7 +39,12 @@ class Run:
 def run_lammps(arguments: argparse.Namespace, steps: int, every: int, quiet: bool = False) -> Run:
     """Runs in.melt and reads its output while it appears."""
     threads = max(1, (os.cpu_count() or 1) // arguments.ranks)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_PROC_BIND": "false", "OMP_WAIT_POLICY": "passive"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_PROC_BIND": "false",
+        "OMP_WAIT_POLICY": "passive",
+    }
     command = [str(COMMANDS / "mpirun"), "-np", str(arguments.ranks)] if arguments.ranks > 1 else []
     command += [str(COMMANDS / "lmp"), "-in", str(HERE / "in.melt"), "-log", "none"]
     cells = max(1, round((arguments.atoms / 8) ** (1 / 3)))
@@ -91,7 +96,9 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, default=216, help="about so many (8 n³)")
     parser.add_argument("--minutes", type=float, default=1.5, help="choose the number of steps to fit this time")
     parser.add_argument("--steps", type=int, help="instead of --minutes")
-    parser.add_argument("--ranks", type=int, default=1, help="MPI ranks; the cores are shared out among them as threads")
+    parser.add_argument(
+        "--ranks", type=int, default=1, help="MPI ranks; the cores are shared out among them as threads"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "out")
     arguments = parser.parse_args()
     if not arguments.potential.is_file():

@@ -124,22 +124,33 @@ TEST_CASE("the density stage and its adjoint") {
     const Blocks blocks{0, channels / P::width, 1};
     const auto M = random_vector(D1 * D3, 2), R = random_vector(channels, 3), dR = random_vector(channels, 4);
     const auto u = random_vector(D1 * channels, 5), Dbar = random_vector(D3 * channels, 6);
-    std::vector<double> D(D3 * channels, 0.0);
-    path_forward<P, D1, D3, true>(blocks, channels, M.data(), R.data(), u.data(), D.data());
+    const PathEdge<double> edge{M.data(), R.data(), dR.data(), u.data()};
+    std::vector<double> D(D3 * channels, 0.0), twice(D3 * channels, 0.0);
+    path_forward<P, D1, D3, true, 1>(blocks, channels, &edge, D.data());
+    const PathEdge<double> pair[] = {edge, edge};
+    path_forward<P, D1, D3, true, 2>(blocks, channels, pair, twice.data());
+    for (std::size_t i = 0; i < D.size(); ++i) CHECK(twice[i] == Approx(2 * D[i]));
     for (std::size_t m3 = 0; m3 < D3; ++m3)
         for (std::size_t k = 0; k < channels; ++k) {
             double sum = 0;
             for (std::size_t m1 = 0; m1 < D1; ++m1) sum += M[m3 * D1 + m1] * u[m1 * channels + k];
             CHECK(D[m3 * channels + k] == Approx(R[k] * sum).margin(1e-13));
         }
-    std::vector<double> ubar(D1 * channels, 0.0), Mbar(D1 * D3, 0.0);
-    const double rbar = path_backward<P, D1, D3, true>(blocks, channels, M.data(), R.data(), dR.data(), u.data(), Dbar.data(), ubar.data(), Mbar.data());
+    std::vector<double> ubar(D1 * channels, 0.0), Mbar(D1 * D3 + 1);
+    P lanes[D1 * D3 + 1];
+    lanes[D1 * D3] = P::zero();
+    path_backward<P, D1, D3, true>(blocks, channels, edge, Dbar.data(), ubar.data(), lanes[D1 * D3], lanes);
+    static_assert((D1 * D3 + 1) % P::width == 0);
+    for (int p = 0; p < D1 * D3 + 1; p += P::width) lane_sums(lanes + p).store(Mbar.data() + p);
+    const double rbar = Mbar.back();
+    Mbar.pop_back();
     // D is linear in each of u, M and R, so <x, x̄> is the energy <D, D̄> for each.
     const double energy = inner(D, Dbar);
     CHECK(inner(u, ubar) == Approx(energy).epsilon(1e-12));
     CHECK(inner(M, Mbar) == Approx(energy).epsilon(1e-12));
     std::vector<double> slope(D3 * channels, 0.0);
-    path_forward<P, D1, D3, true>(blocks, channels, M.data(), dR.data(), u.data(), slope.data());
+    const PathEdge<double> sloped{M.data(), dR.data(), dR.data(), u.data()};
+    path_forward<P, D1, D3, true, 1>(blocks, channels, &sloped, slope.data());
     CHECK(rbar == Approx(inner(slope, Dbar)).epsilon(1e-12));
 }
 
