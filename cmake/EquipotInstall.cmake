@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/equipot)
-install(TARGETS equipot equipot_json equipot_vesin EXPORT equipotTargets
+install(TARGETS equipot equipot_vesin EXPORT equipotTargets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cpp)
 install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equipot COMPONENT cpp FILES_MATCHING PATTERN "*.hpp")
 install(EXPORT equipotTargets NAMESPACE equipot:: DESTINATION ${package_folder} COMPONENT cpp)

@@ -34,8 +34,8 @@ struct HarmonicNorms {
 
 template <class S, int L>
 struct Legendre {
-    S c[L + 1], s[L + 1];   // Re, Im of (z + i x)^m
-    S q[L + 1][L + 2];      // Q_l^m; the entry m = l + 1 is zero, the derivative of Q_l^l
+    S c[L + 1], s[L + 1];  // Re, Im of (z + i x)^m
+    S q[L + 1][L + 2];     // Q_l^m; the entry m = l + 1 is zero, the derivative of Q_l^l
 
     KOKKOS_FORCEINLINE_FUNCTION Legendre(S x, S y, S z) {
         c[0] = S(1);
@@ -99,11 +99,21 @@ KOKKOS_FORCEINLINE_FUNCTION void spherical_harmonics_backward(S x, S y, S z, con
 template <template <int> class Constant, class F>
 KOKKOS_FORCEINLINE_FUNCTION void with_l_max(int l_max, F&& f) {
     switch (l_max) {
-        case 0: f(Constant<0>{}); break;
-        case 1: f(Constant<1>{}); break;
-        case 2: f(Constant<2>{}); break;
-        case 3: f(Constant<3>{}); break;
-        default: f(Constant<4>{}); break;
+        case 0:
+            f(Constant<0>{});
+            break;
+        case 1:
+            f(Constant<1>{});
+            break;
+        case 2:
+            f(Constant<2>{});
+            break;
+        case 3:
+            f(Constant<3>{});
+            break;
+        default:
+            f(Constant<4>{});
+            break;
     }
 }
 

@@ -1,6 +1,5 @@
-// Compiled for CUDA, never run: every stage, forward and backward, as team kernels where lanes are the threads of a team.
-// It keeps the stages free of anything a GPU cannot do.
-// SPDX-License-Identifier: MIT
+// Compiled for CUDA, never run: every stage, forward and backward, as team kernels where lanes are the threads of a
+// team. It keeps the stages free of anything a GPU cannot do. SPDX-License-Identifier: MIT
 #include <Kokkos_Core.hpp>
 
 #include "kokkos_kernels/angular.hpp"
@@ -20,7 +19,7 @@ struct Gpu {};
 template <class Real>
 struct StageArguments {
     RadialTable<Real> table;
-    const CouplingTerm* terms;
+    Coupling<Real> coupling, transposed;
     PathShape path;
     ProductProgram program;
     const Real* coefficients;
@@ -29,7 +28,7 @@ struct StageArguments {
     ZblConstants zbl;
     Real *R, *dR, *M, *Mbar, *u, *ubar, *D, *Dbar, *A, *Abar, *B, *Bbar, *W;
     double* out;
-    int term_count, channels, l_max;
+    int channels, l_max;
 };
 
 template <class Real>
@@ -38,7 +37,8 @@ struct ForwardCall {
     Blocks blocks;
     template <int D1, int D3>
     KOKKOS_FUNCTION void operator()() const {
-        path_forward<Pack<Real, 1, Gpu>, D1, D3, true>(blocks, a.channels, a.M, a.R, a.u, a.D);
+        const PathEdge<Real> edge{a.M, a.R, a.dR, a.u};
+        path_forward<Pack<Real, 1, Gpu>, D1, D3, true, 1>(blocks, a.channels, &edge, a.D);
     }
 };
 
@@ -48,7 +48,12 @@ struct BackwardCall {
     Blocks blocks;
     template <int D1, int D3>
     KOKKOS_FUNCTION void operator()() const {
-        a.out[0] += path_backward<Pack<Real, 1, Gpu>, D1, D3, true>(blocks, a.channels, a.M, a.R, a.dR, a.u, a.Dbar, a.ubar, a.Mbar);
+        using P = Pack<Real, 1, Gpu>;
+        const PathEdge<Real> edge{a.M, a.R, a.dR, a.u};
+        P sum = P::zero(), parts[D1 * D3];
+        path_backward<P, D1, D3, true>(blocks, a.channels, edge, a.Dbar, a.ubar, sum, parts);
+        for (int i = 0; i < D1 * D3; ++i) a.Mbar[i] += lane_sums(parts + i).lane(0);
+        a.out[0] += sum.lane(0);
     }
 };
 
@@ -63,19 +68,21 @@ struct AllStages {
         Real Y[25], Ybar[25] = {}, gradient[3];
         spherical_harmonics<4, Real>(Real(x), Real(y), Real(z), Y);
         radial_splined<P, true>(a.table, r, blocks, a.R, a.dR);
-        coupling_forward(a.terms, a.term_count, 63, Y, a.M);
+        couple<false>(a.coupling, Y, a.M);
         team.team_barrier();
         with_path_shape(a.path.l1, a.path.l3, ForwardCall<Real>{a, blocks});
         mix<P, true>(blocks, a.channels, a.l_max, {a.D, 1, a.channels}, a.W, {a.A, 1, a.channels});
         team.team_barrier();
         P scratch[256];
         for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-            product_forward<P>(a.program, a.coefficients + b * a.program.term_count, a.channels, a.A + b, a.B + b, scratch);
-            product_backward<P>(a.program, a.coefficients + b * a.program.term_count, a.channels, a.A + b, a.Bbar + b, a.Abar + b, scratch);
+            product_forward<P>(a.program, a.coefficients + b * a.program.term_count, a.channels, a.A + b, a.B + b,
+                               scratch);
+            product_backward<P>(a.program, a.coefficients + b * a.program.term_count, a.channels, a.A + b, a.Bbar + b,
+                                a.Abar + b, scratch);
         }
         a.out[0] += readout<Real>(a.readout, a.channels, a.B, 1.0, a.Bbar);
         with_path_shape(a.path.l1, a.path.l3, BackwardCall<Real>{a, blocks});
-        coupling_backward(a.terms, a.term_count, a.Mbar, Ybar);
+        couple<true>(a.transposed, a.Mbar, Ybar);
         spherical_harmonics_backward<4, Real>(Real(x), Real(y), Real(z), Ybar, gradient);
         double slope = 0;
         a.out[1] += zbl(a.pair, a.zbl, r, slope) + gradient[0];

@@ -1,6 +1,6 @@
 // Density stage: D_i,p,m3,k = Σ_j R_pk(r) Σ_m1 M_p,m3m1(r̂) u_j,m1,k with M_p,m3m1 = Σ_m2 C^{m3}_{m1m2} Y_l2m2(r̂).
-// M is per edge and free of channels; the sum over neighbours is fused with it, nothing of size edges x channels is kept.
-// Backward, per edge, from D̄: ū_m1 = Σ R M D̄,  r̄ = Σ R' (M^T D̄)·u,  M̄_m3m1 = Σ_k R u_m1 D̄_m3 (summed over lanes).
+// M is per edge and free of channels; the sum over neighbours is fused with it, nothing of size edges x channels is
+// kept. Backward, per edge, from D̄: ū_m1 = Σ R M D̄,  r̄ = Σ R' (M^T D̄)·u,  M̄_m3m1 = Σ_k R u_m1 D̄_m3 (summed over lanes).
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -8,30 +8,36 @@
 
 namespace equipot::kernels {
 
-/// One term C of a coupling: M[out] += value * Y[in].
-struct CouplingTerm {
-    int out, in;
-    double value;
+/// A sparse matrix by rows: entries first[row] .. first[row + 1] of terms. All couplings of a layer: M = C Y, and Ȳ +=
+/// C^T M̄.
+template <class Real>
+struct Coupling {
+    struct Term {
+        int column;
+        Real value;
+    };
+    const int* first;
+    const Term* terms;
+    int rows;
 };
 
 /// A path as the kernels see it.
 struct PathShape {
     int l1, l3;
-    int feature;    ///< first row of u it reads: l1²
-    int density;    ///< first row of D it writes
-    int coupling;   ///< first entry of its M, stored [2 l3 + 1][2 l1 + 1]
-    int radial;     ///< first output of R it reads
+    int feature;   ///< first row of u it reads: l1²
+    int density;   ///< first row of D it writes
+    int coupling;  ///< first entry of its M, stored [2 l3 + 1][2 l1 + 1]
+    int radial;    ///< first output of R it reads
 };
 
-template <class S>
-KOKKOS_FORCEINLINE_FUNCTION void coupling_forward(const CouplingTerm* terms, int count, int size, const S* Y, S* M) {
-    for (int i = 0; i < size; ++i) M[i] = S(0);
-    for (int t = 0; t < count; ++t) M[terms[t].out] += S(terms[t].value) * Y[terms[t].in];
-}
-
-template <class S>
-KOKKOS_FORCEINLINE_FUNCTION void coupling_backward(const CouplingTerm* terms, int count, const S* Mbar, S* Ybar) {
-    for (int t = 0; t < count; ++t) Ybar[terms[t].in] += S(terms[t].value) * Mbar[terms[t].out];
+/// y = C x, or y += C x.
+template <bool Add, class Real>
+KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, const Real* x, Real* y) {
+    for (int row = 0; row < C.rows; ++row) {
+        Real sum = Add ? y[row] : Real(0);
+        for (int t = C.first[row]; t < C.first[row + 1]; ++t) sum += C.terms[t].value * x[C.terms[t].column];
+        y[row] = sum;
+    }
 }
 
 /// One edge as a path sees it. u is not read in the first layer, where it is 1 (folded into R).
@@ -59,11 +65,11 @@ KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const
     }
 }
 
-/// The adjoint of path_forward for one edge. Adds to ubar (rows like u) and, lane by lane, to rsum, whose sum over lanes is
-/// r̄ = ∂E/∂r at fixed r̂; sets msum[D3][D1], whose sums over lanes are M̄.
+/// The adjoint of path_forward for one edge. Adds to ubar (rows like u) and, lane by lane, to rsum, whose sum over
+/// lanes is r̄ = ∂E/∂r at fixed r̂; sets msum[D3][D1], whose sums over lanes are M̄.
 template <class P, int D1, int D3, bool Features, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, const PathEdge<Real>& edge, const Real* Dbar, Real* ubar,
-                                               P& rsum, P* msum) {
+KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, const PathEdge<Real>& edge,
+                                               const Real* Dbar, Real* ubar, P& rsum, P* msum) {
     for (int m1 = 0; m1 < D1; ++m1) {
         P m[D3];
         for (int m3 = 0; m3 < D3; ++m3) m[m3] = P::zero();
@@ -98,26 +104,66 @@ KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, cons
 template <class F>
 KOKKOS_FORCEINLINE_FUNCTION void with_path_shape(int l1, int l3, const F& f) {
     switch (l1 * 5 + l3) {
-        case 0: f.template operator()<1, 1>(); break;
-        case 1: f.template operator()<1, 3>(); break;
-        case 2: f.template operator()<1, 5>(); break;
-        case 3: f.template operator()<1, 7>(); break;
-        case 4: f.template operator()<1, 9>(); break;
-        case 5: f.template operator()<3, 1>(); break;
-        case 6: f.template operator()<3, 3>(); break;
-        case 7: f.template operator()<3, 5>(); break;
-        case 8: f.template operator()<3, 7>(); break;
-        case 9: f.template operator()<3, 9>(); break;
-        case 10: f.template operator()<5, 1>(); break;
-        case 11: f.template operator()<5, 3>(); break;
-        case 12: f.template operator()<5, 5>(); break;
-        case 13: f.template operator()<5, 7>(); break;
-        case 14: f.template operator()<5, 9>(); break;
-        case 15: f.template operator()<7, 1>(); break;
-        case 16: f.template operator()<7, 3>(); break;
-        case 17: f.template operator()<7, 5>(); break;
-        case 18: f.template operator()<7, 7>(); break;
-        default: f.template operator()<7, 9>(); break;
+        case 0:
+            f.template operator()<1, 1>();
+            break;
+        case 1:
+            f.template operator()<1, 3>();
+            break;
+        case 2:
+            f.template operator()<1, 5>();
+            break;
+        case 3:
+            f.template operator()<1, 7>();
+            break;
+        case 4:
+            f.template operator()<1, 9>();
+            break;
+        case 5:
+            f.template operator()<3, 1>();
+            break;
+        case 6:
+            f.template operator()<3, 3>();
+            break;
+        case 7:
+            f.template operator()<3, 5>();
+            break;
+        case 8:
+            f.template operator()<3, 7>();
+            break;
+        case 9:
+            f.template operator()<3, 9>();
+            break;
+        case 10:
+            f.template operator()<5, 1>();
+            break;
+        case 11:
+            f.template operator()<5, 3>();
+            break;
+        case 12:
+            f.template operator()<5, 5>();
+            break;
+        case 13:
+            f.template operator()<5, 7>();
+            break;
+        case 14:
+            f.template operator()<5, 9>();
+            break;
+        case 15:
+            f.template operator()<7, 1>();
+            break;
+        case 16:
+            f.template operator()<7, 3>();
+            break;
+        case 17:
+            f.template operator()<7, 5>();
+            break;
+        case 18:
+            f.template operator()<7, 7>();
+            break;
+        default:
+            f.template operator()<7, 9>();
+            break;
     }
 }
 

@@ -1,7 +1,7 @@
 // Evaluator: the pipeline of the canonical model form, forward through the layers and back, tile by tile.
 //   geometry -> radial, angular -> density D -> mixing A -> product B -> h = out B + skip -> readout ε, next u = up h
-// A tile is a handful of atoms of one species: what it needs stays in cache, nothing of size edges x channels is stored.
-// SPDX-License-Identifier: MIT
+// A tile is a handful of atoms of one species: what it needs stays in cache, nothing of size edges x channels is
+// stored. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <memory>
@@ -16,13 +16,15 @@ namespace equipot::kernels {
 class Evaluator {
 public:
     virtual ~Evaluator() = default;
-    /// Makes the plan for these species (indices into model.species) with radial tables of `intervals`; 0 = exact radial.
-    /// Returns how many intervals the tables got: fewer where they would outgrow their memory.
+    /// Makes the plan for these species (indices into model.species) with radial tables of `intervals`; 0 = exact
+    /// radial. Returns how many intervals the tables got: fewer where they would outgrow their memory.
     virtual int prepare(const std::vector<int>& active, int intervals) = 0;
     /// species[total]: indices into the `active` list of the last prepare.
-    virtual void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
-                         Result& result) = 0;
+    virtual void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                         const Properties& what, Result& result) = 0;
     [[nodiscard]] virtual int padded_channels() const = 0;
+    /// Fused multiply-adds per second of one thread on this pack type.
+    [[nodiscard]] virtual double measure_peak() const = 0;
 };
 
 /// The best evaluator for this processor and precision; `isa` gets its name for people.

@@ -15,7 +15,8 @@ struct Isa {
 };
 
 std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision) {
-    if (precision == Precision::Double) return std::make_unique<Pipeline<Pack<double, Isa::bytes / 8, Isa>>>(model, head);
+    if (precision == Precision::Double)
+        return std::make_unique<Pipeline<Pack<double, Isa::bytes / 8, Isa>>>(model, head);
     return std::make_unique<Pipeline<Pack<float, Isa::bytes / 4, Isa>>>(model, head);
 }
 

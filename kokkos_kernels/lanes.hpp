@@ -85,7 +85,8 @@ KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> add_pairs(Pack<T, N, Isa> a, Pack<T,
 
 }  // namespace detail
 
-/// The sums over the lanes of p[0 .. width): lane i of the result is that of p[i]. A tree, always in the same order; p is overwritten.
+/// The sums over the lanes of p[0 .. width): lane i of the result is that of p[i]. A tree, always in the same order; p
+/// is overwritten.
 template <class T, int N, class Isa>
 KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> lane_sums(Pack<T, N, Isa>* p) {
     if constexpr (N > 1)

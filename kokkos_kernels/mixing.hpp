@@ -1,5 +1,5 @@
-// Mixing stage: X'_row,k' (+)= Σ_k X_row,k W[k, k'] over the rows (atom, m) of a tile; the adjoint is the same with W^T.
-// SPDX-License-Identifier: MIT
+// Mixing stage: X'_row,k' (+)= Σ_k X_row,k W[k, k'] over the rows (atom, m) of a tile; the adjoint is the same with
+// W^T. SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/lanes.hpp"
@@ -22,8 +22,8 @@ namespace detail {
 
 // NR rows x NB packs of the result live in registers while k runs.
 template <class P, int NR, int NB, bool Add, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Real>& in, const Real* W, const Rows<Real>& out, int row,
-                                           int c) {
+KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Real>& in, const Real* W,
+                                           const Rows<Real>& out, int row, int c) {
     const Real* x[NR];
     Real* y[NR];
     P sum[NR][NB];
@@ -43,8 +43,8 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Real>&
 }
 
 template <class P, int NB, bool Add, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Real>& in, const Real* W, const Rows<Real>& out,
-                                             int c) {
+KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Real>& in, const Real* W,
+                                             const Rows<Real>& out, int c) {
     int row = 0;
     for (; row + 4 <= rows; row += 4) mix_block<P, 4, NB, Add>(channels, in, W, out, row, c);
     for (; row < rows; ++row) mix_block<P, 1, NB, Add>(channels, in, W, out, row, c);

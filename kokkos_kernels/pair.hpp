@@ -6,7 +6,8 @@
 
 namespace equipot::kernels {
 
-/// 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), which meets 0 at x = 1 with two zero derivatives; not cut there.
+/// 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), which meets 0 at x = 1 with two zero derivatives; not cut
+/// there.
 template <class S>
 KOKKOS_INLINE_FUNCTION S envelope(S x, int p) {
     S power = x;
@@ -17,9 +18,9 @@ KOKKOS_INLINE_FUNCTION S envelope(S x, int p) {
 
 /// Constants of one pair of species.
 struct ZblPair {
-    double strength;      ///< 14.3996 Z_i Z_j, eV Å
-    double inverse_a;     ///< 1/Å
-    double inverse_cut;   ///< 1/Å, one over the sum of the radii
+    double strength;     ///< 14.3996 Z_i Z_j, eV Å
+    double inverse_a;    ///< 1/Å
+    double inverse_cut;  ///< 1/Å, one over the sum of the radii
 };
 
 struct ZblConstants {

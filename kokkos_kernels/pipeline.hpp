@@ -1,5 +1,5 @@
-// Pipeline: the evaluator over a pack type P. Read forward_tile and backward_tile side by side: the second walks the first in reverse.
-// SPDX-License-Identifier: MIT
+// Pipeline: the evaluator over a pack type P. Read forward_tile and backward_tile side by side: the second walks the
+// first in reverse. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -11,26 +11,27 @@
 #include "kokkos_kernels/evaluator.hpp"
 #include "kokkos_kernels/mixing.hpp"
 #include "kokkos_kernels/plan.hpp"
+#include "kokkos_kernels/profile.hpp"
 #include "kokkos_kernels/scatter.hpp"
 
 namespace equipot::kernels {
 
-/// Uninitialised memory of one thread, aligned for packs and made by the thread that uses it (a View cannot be: Kokkos fences
-/// when it allocates, which inside a parallel region waits for itself).
+/// Uninitialised memory of one thread, aligned for packs and made by the thread that uses it (a View cannot be: Kokkos
+/// fences when it allocates, which inside a parallel region waits for itself).
 template <class Real>
 class Scratch {
 public:
     void reserve(std::size_t size) {
         if (size <= size_) return;
         size_ = size + size / 16;
-        data_.reset(static_cast<Real*>(::operator new(size_ * sizeof(Real), std::align_val_t{64})));
+        data_.reset(static_cast<Real*>(::operator new (size_ * sizeof(Real), std::align_val_t{64})));
     }
     [[nodiscard]] Real* data() const { return data_.get(); }
     [[nodiscard]] Real& operator[](std::size_t i) const { return data_.get()[i]; }
 
 private:
     struct Delete {
-        void operator()(Real* p) const { ::operator delete(p, std::align_val_t{64}); }
+        void operator()(Real* p) const { ::operator delete (p, std::align_val_t{64}); }
     };
     std::unique_ptr<Real, Delete> data_;
     std::size_t size_ = 0;
@@ -46,48 +47,54 @@ public:
     int prepare(const std::vector<int>& active, int intervals) override {
         if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
         plan_.intervals = 0;
-        if (intervals > 0) plan_.build_tables(std::clamp(intervals, least_intervals<Real>(plan_.cutoff), plan_.most_intervals()));
+        if (intervals > 0)
+            plan_.build_tables(std::clamp(intervals, least_intervals<Real>(plan_.cutoff), plan_.most_intervals()));
         return plan_.intervals;
     }
 
-    [[nodiscard]] int padded_channels() const override { return (model_.channels + P::width - 1) / P::width * P::width; }
+    [[nodiscard]] double measure_peak() const override;
 
-    void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
-                 Result& result) override;
+    [[nodiscard]] int padded_channels() const override {
+        return (model_.channels + P::width - 1) / P::width * P::width;
+    }
+
+    void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                 const Properties& what, Result& result) override;
 
 private:
     static constexpr int tile_size = 8;
-    static constexpr int batch_size = 4;      // edges that share the loads and stores of D
+    static constexpr int batch_size = 4;  // edges that share the loads and stores of D
 
     struct Tile {
-        std::int32_t first, count, species;   // atoms order_[first .. first + count)
+        std::int32_t first, count, species;  // atoms order_[first .. first + count)
     };
 
     /// What one thread works with.
     struct Worker {
         std::vector<Tile> tiles;
-        Scratch<Real> R, dR, M;                             // of a batch of edges
-        Scratch<Real> lanes, sums;                          // M̄ of one edge: packs, then their sums over lanes
-        Scratch<Real> D, A, Abar, B, Bbar, h, hbar;         // of one tile
-        Scratch<Real> products;                             // packs of the product stage
+        Scratch<Real> R, dR, M;                      // of a batch of edges
+        Scratch<Real> lanes, sums;                   // M̄ of one edge: packs, then their sums over lanes
+        Scratch<Real> D, A, Abar, B, Bbar, h, hbar;  // of one tile
+        Scratch<Real> products;                      // packs of the product stage
         std::vector<double> exact, exact_slope;
         RadialScratch radial;
-        Scratch<Real> foreign_ubar;                         // [foreign, rows of u]
+        Scratch<Real> foreign_ubar;  // [foreign, rows of u]
         std::vector<double> foreign_forces, foreign_virials, foreign_centroid;
         std::array<double, 9> virial{};
         double energy = 0;
+        StageCounts counts;
     };
 
     /// What a layer leaves behind for the layers after it and for its own backward pass.
     struct LayerState {
-        Buffer<Real> u, ubar;    // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
-        Buffer<Real> skip;       // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
-        Buffer<Real> A;          // [owned, (l_max+1)², padded]; not in the last layer
-        std::vector<double> one_over;   // [owned] 1/(1 + ρ)
+        Buffer<Real> u, ubar;  // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
+        Buffer<Real> skip;     // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
+        Buffer<Real> A;        // [owned, (l_max+1)², padded]; not in the last layer
+        std::vector<double> one_over;  // [owned] 1/(1 + ρ)
     };
 
     struct Edge {
-        double r, x[3];          // |r_ij| and r̂
+        double r, x[3];  // |r_ij| and r̂
         Real Y[25];
     };
 
@@ -95,11 +102,15 @@ private:
     void make_tiles(const Graph& graph, const std::vector<std::int32_t>& species);
     void forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
     void backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
-    void backward_edges(int t, Worker& w, std::int64_t i, int species, const Real* Dbar, double rho_bar, const Properties& what,
-                        Result& result);
-    bool edge_geometry(std::int64_t e, Edge& edge) const;
-    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R, Real* dR) const;
-    void add_batch(const LayerPlan<Real>& layer, bool first, const PathEdge<Real>* edges, const Edge* geometry, int count, Real* D) const;
+    void backward_edges(int t, Worker& w, std::int64_t i, int species, const Real* Dbar, double rho_bar,
+                        const Properties& what, Result& result);
+    bool edge_geometry(std::int64_t e, Edge& edge, Worker& w) const;
+    void mix_rows(bool add, Worker& w, int rows, Rows<const Real> in, const Buffer<Real>& W, Rows<Real> out) const;
+    static void collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result);
+    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R,
+                     Real* dR) const;
+    void add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Real>* edges,
+                   const Edge* geometry, int count, Real* D) const;
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
@@ -109,7 +120,8 @@ private:
     template <class F>
     void for_chunks(const char* label, F f) {
         const auto n = static_cast<int>(workers_.size());
-        Kokkos::parallel_for(label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
+        Kokkos::parallel_for(
+            label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
     }
 
     const Model& model_;
@@ -124,8 +136,8 @@ private:
 };
 
 template <class P>
-void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange, const Properties& what,
-                          Result& result) {
+void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                          const Properties& what, Result& result) {
     graph_ = &graph;
     species_ = species.data();
     scatter_.build(graph, std::max(1, Kokkos::DefaultHostExecutionSpace().concurrency()));
@@ -133,6 +145,12 @@ void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& s
     make_tiles(graph, species);
     const int layers = static_cast<int>(plan_.layers.size());
     const bool derivatives = what.forces || what.virials || what.centroid_virials;
+    const std::uint64_t first_tick = ticks();
+    const auto start = std::chrono::steady_clock::now();
+    for (Worker& w : workers_) {
+        w.counts = StageCounts{};
+        w.counts.on = what.profile;
+    }
 
     for (int t = 0; t < layers; ++t) {
         const bool last = t + 1 == layers;
@@ -145,13 +163,15 @@ void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& s
         });
         if (!last) {
             LayerState& next = states_[static_cast<std::size_t>(t) + 1];
-            exchange.forward(next.u.data(), square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+            exchange.forward(next.u.data(),
+                             square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
         }
     }
     for (int t = layers - 2; derivatives && t >= 0; --t) {
         LayerState& next = states_[static_cast<std::size_t>(t) + 1];
         reduce_foreign_ubar(t + 1);
-        exchange.reverse(next.ubar.data(), square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+        exchange.reverse(next.ubar.data(),
+                         square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
         for_chunks("equipot::backward", [&](int chunk) {
             Worker& w = workers_[static_cast<std::size_t>(chunk)];
             for (const Tile& tile : w.tiles) backward_tile(t, w, tile, what, result);
@@ -163,6 +183,11 @@ void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& s
     for (const Worker& w : workers_) {
         result.energy += w.energy;
         for (std::size_t c = 0; c < 9; ++c) result.virial[c] += w.virial[c];
+    }
+    result.profile.clear();
+    if (what.profile) {
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        collect(workers_, seconds / static_cast<double>(std::max<std::uint64_t>(1, ticks() - first_tick)), result);
     }
     if (derivatives && scatter_.has_foreign()) {
         reduce_foreign(3, result.forces.data(), &Worker::foreign_forces);
@@ -177,7 +202,8 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
     const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
-    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1), b_rows = square(layer.hidden_out + 1);
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
+              b_rows = square(layer.hidden_out + 1);
     const int u_rows = square(layer.hidden_in + 1);
     const std::int32_t* atoms = order_.data() + tile.first;
 
@@ -192,28 +218,31 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         Edge geometry[batch_size];
         PathEdge<Real> edges[batch_size];
         int count = 0;
-        for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)]; e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
+        for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
+             e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
             Edge& edge = geometry[count];
-            if (!edge_geometry(e, edge)) continue;
+            if (!edge_geometry(e, edge, w)) continue;
             const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
             const int zj = species_[j];
             Real* R = w.R.data() + count * outputs;
             Real* M = w.M.data() + static_cast<std::ptrdiff_t>(count) * layer.coupling_size;
             edge_radial(layer, false, tile.species, zj, edge.r, w, R, w.dR.data());
-            coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, M);
+            const StageScope scope(w.counts, Stage::Geometry);
+            couple<false>(layer.coupling.view(), edge.Y, M);
             edges[count] = {M, R, nullptr, first ? nullptr : state.u.data() + j * u_rows * C};
             if (layer.density) rho += static_cast<double>(R[layer.radial->rows() * C]);
             if (first && plan_.has_zbl) {
                 double slope = 0;
-                pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() + static_cast<std::size_t>(zj)],
+                pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() +
+                                                  static_cast<std::size_t>(zj)],
                                   plan_.zbl, edge.r, slope);
             }
             if (++count == batch_size) {
-                add_batch(layer, first, edges, geometry, count, Di);
+                add_batch(layer, w, first, edges, geometry, count, Di);
                 count = 0;
             }
         }
-        add_batch(layer, first, edges, geometry, count, Di);
+        add_batch(layer, w, first, edges, geometry, count, Di);
         state.one_over[static_cast<std::size_t>(i)] = 1 / (1 + rho);
         result.energies[static_cast<std::size_t>(i)] += pair;
     }
@@ -228,8 +257,7 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
             bool add = false;
             for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
                 const Rows<const Real> in{w.D.data() + row * C, m, density_rows * C};
-                if (add) mix<P, true>(blocks(), C, tile.count * m, in, weights.forward.data(), out);
-                else mix<P, false>(blocks(), C, tile.count * m, in, weights.forward.data(), out);
+                mix_rows(add, w, tile.count * m, in, weights.forward, out);
                 add = true;
                 row += m;
             }
@@ -245,12 +273,16 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     // Product, then h = out B + skip.
     const ProductProgram program = layer.product.program();
     const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
-    for (int a = 0; a < tile.count; ++a)
+    for (int a = 0; a < tile.count; ++a) {
+        StageScope scope(w.counts, Stage::ProductForward);
+        scope.work((program.node_count + program.term_count + program.group_count) * double(C),
+                   program.term_count * double(C) * sizeof(Real));
         for (int b = 0; b < C / P::width; ++b)
-            product_forward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width, C,
-                               w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C + b * P::width,
+            product_forward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width,
+                               C, w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C + b * P::width,
                                w.B.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C + b * P::width,
                                reinterpret_cast<P*>(w.products.data()));
+    }
     for (int a = 0; a < tile.count; ++a) {
         Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
         if (layer.skip && !first) {
@@ -260,13 +292,14 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
             std::fill(h, h + b_rows * C, Real(0));
             if (layer.skip)
                 for (int k = 0; k < plan_.channels; ++k)
-                    h[k] = static_cast<Real>(layer.first_skip[static_cast<std::size_t>(tile.species * plan_.channels + k)]);
+                    h[k] = static_cast<Real>(
+                        layer.first_skip[static_cast<std::size_t>(tile.species * plan_.channels + k)]);
         }
     }
     for (int L = 0; L <= layer.hidden_out; ++L) {
         const int m = 2 * L + 1;
-        mix<P, true>(blocks(), C, tile.count * m, {w.B.data() + L * L * C, m, b_rows * C}, layer.out[static_cast<std::size_t>(L)].forward.data(),
-                     {w.h.data() + L * L * C, m, b_rows * C});
+        mix_rows(true, w, tile.count * m, {w.B.data() + L * L * C, m, b_rows * C},
+                 layer.out[static_cast<std::size_t>(L)].forward, {w.h.data() + L * L * C, m, b_rows * C});
     }
 
     // Readout; its adjoint is the seed of the way back.
@@ -274,7 +307,8 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     for (int a = 0; a < tile.count; ++a) {
         double& energy = result.energies[static_cast<std::size_t>(atoms[a])];
         if (layer.has_readout)
-            energy += readout<Real>(layer.readout, plan_.channels, w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C, plan_.scale,
+            energy += readout<Real>(layer.readout, plan_.channels,
+                                    w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C, plan_.scale,
                                     last ? w.hbar.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C : nullptr);
         if (last) {
             energy = plan_.base_energy[static_cast<std::size_t>(tile.species)] + plan_.scale * energy;
@@ -302,11 +336,12 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         for (int L = 0; L <= layer.hidden_out; ++L) {
             const int m = 2 * L + 1;
             const Rows<const Real> in{h + L * L * C, m, 0};
-            mix<P, false>(blocks(), C, m, in, next.up[static_cast<std::size_t>(L)].forward.data(),
-                          {next_state.u.data() + (atom * b_rows + L * L) * C, m, 0});
+            mix_rows(false, w, m, in, next.up[static_cast<std::size_t>(L)].forward,
+                     {next_state.u.data() + (atom * b_rows + L * L) * C, m, 0});
             if (next.skip && L <= next.hidden_out)
-                mix<P, false>(blocks(), C, m, in, next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].forward.data(),
-                              {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0});
+                mix_rows(false, w, m, in,
+                         next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].forward,
+                         {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0});
         }
     }
 }
@@ -317,7 +352,8 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
     const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
-    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1), b_rows = square(layer.hidden_out + 1);
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
+              b_rows = square(layer.hidden_out + 1);
     const std::int32_t* atoms = order_.data() + tile.first;
     const auto tile_rows = static_cast<std::ptrdiff_t>(tile.count);
 
@@ -333,12 +369,13 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
             Real* hbar = w.hbar.data() + a * b_rows * C;
             for (int L = 0; L <= layer.hidden_out; ++L) {
                 const int m = 2 * L + 1;
-                mix<P, false>(blocks(), C, m, {next_state.ubar.data() + (atom * b_rows + L * L) * C, m, 0},
-                              next.up[static_cast<std::size_t>(L)].backward.data(), {hbar + L * L * C, m, 0});
+                mix_rows(false, w, m, {next_state.ubar.data() + (atom * b_rows + L * L) * C, m, 0},
+                         next.up[static_cast<std::size_t>(L)].backward, {hbar + L * L * C, m, 0});
                 if (next.skip && L <= next.hidden_out)
-                    mix<P, true>(blocks(), C, m, {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0},
-                                 next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].backward.data(),
-                                 {hbar + L * L * C, m, 0});
+                    mix_rows(
+                        true, w, m, {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0},
+                        next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].backward,
+                        {hbar + L * L * C, m, 0});
             }
             if (layer.has_readout && layer.readout.hidden == 0)
                 for (int k = 0; k < plan_.channels; ++k) hbar[k] += static_cast<Real>(plan_.scale * layer.readout.w[k]);
@@ -353,16 +390,21 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
     // B̄ = h̄ out^T, then the product.
     for (int L = 0; L <= layer.hidden_out; ++L) {
         const int m = 2 * L + 1;
-        mix<P, false>(blocks(), C, tile.count * m, {w.hbar.data() + L * L * C, m, b_rows * C}, layer.out[static_cast<std::size_t>(L)].backward.data(),
-                      {w.Bbar.data() + L * L * C, m, b_rows * C});
+        mix_rows(false, w, tile.count * m, {w.hbar.data() + L * L * C, m, b_rows * C},
+                 layer.out[static_cast<std::size_t>(L)].backward, {w.Bbar.data() + L * L * C, m, b_rows * C});
     }
     const ProductProgram program = layer.product.program();
     const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
-    for (std::ptrdiff_t a = 0; a < tile_rows; ++a)
+    for (std::ptrdiff_t a = 0; a < tile_rows; ++a) {
+        StageScope scope(w.counts, Stage::ProductBackward);
+        scope.work((3 * program.node_count + 2 * program.term_count + 2 * program.group_count) * double(C),
+                   program.term_count * double(C) * sizeof(Real));
         for (int b = 0; b < C / P::width; ++b)
-            product_backward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width, C,
-                                w.A.data() + a * a_rows * C + b * P::width, w.Bbar.data() + a * b_rows * C + b * P::width,
+            product_backward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width,
+                                C, w.A.data() + a * a_rows * C + b * P::width,
+                                w.Bbar.data() + a * b_rows * C + b * P::width,
                                 w.Abar.data() + a * a_rows * C + b * P::width, reinterpret_cast<P*>(w.products.data()));
+    }
 
     // A = A0 / (1 + ρ): ρ̄ = -Σ Ā A / (1 + ρ), Ā0 = Ā / (1 + ρ).
     std::array<double, tile_size> rho_bar{};
@@ -386,8 +428,8 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
         for (int l = 0; l <= plan_.l_max; ++l) {
             const int m = 2 * l + 1;
             for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
-                mix<P, false>(blocks(), C, tile.count * m, {w.Abar.data() + l * l * C, m, a_rows * C}, weights.backward.data(),
-                              {w.D.data() + row * C, m, density_rows * C});
+                mix_rows(false, w, tile.count * m, {w.Abar.data() + l * l * C, m, a_rows * C}, weights.backward,
+                         {w.D.data() + row * C, m, density_rows * C});
                 row += m;
             }
         }
@@ -407,40 +449,56 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
     const bool first = t == 0;
     const int C = plan_.padded, u_rows = square(layer.hidden_in + 1), y_rows = square(plan_.l_max + 1);
     double* force_i = result.forces.data() + 3 * i;
-    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)]; e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
+    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
+         e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
         Edge edge;
-        if (!edge_geometry(e, edge)) continue;
+        if (!edge_geometry(e, edge, w)) continue;
         const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
         const int zj = species_[j];
         const std::int32_t slot = scatter_.slot(e);
         const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
         edge_radial(layer, true, zi, zj, edge.r, w, w.R.data(), w.dR.data());
-        coupling_forward(layer.terms.data(), static_cast<int>(layer.terms.size()), layer.coupling_size, edge.Y, w.M.data());
+        {
+            const StageScope scope(w.counts, Stage::Geometry);
+            couple<false>(layer.coupling.view(), edge.Y, w.M.data());
+        }
         const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
         Real* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
-        P* lanes = reinterpret_cast<P*>(w.lanes.data());   // Ȳ, M̄, r̄
+        P* lanes = reinterpret_cast<P*>(w.lanes.data());  // Ȳ, M̄, r̄
         const int sums = y_rows + layer.coupling_size + 1;
         for (int y = 0; y < y_rows; ++y) lanes[y] = P::zero();
         P& radial_lanes = lanes[sums - 1];
         radial_lanes = P::zero();
-        for (const PathShape& path : layer.paths) {
-            const bool bare = path.l1 == 0;
-            const PathEdge<Real> view{bare ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling, w.R.data() + path.radial,
-                                      w.dR.data() + path.radial, first ? nullptr : u + path.feature * C};
-            P* msum = lanes + (bare ? path.l3 * path.l3 : y_rows + path.coupling);
-            with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                if (first) path_backward<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C, ubar, radial_lanes, msum);
-                else path_backward<P, D1, D3, true>(blocks(), C, view, Dbar + path.density * C, ubar + path.feature * C, radial_lanes, msum);
-            });
+        {
+            StageScope scope(w.counts, Stage::DensityBackward);
+            scope.work(layer.backward_work(first) * double(C), first ? 0 : 3.0 * u_rows * C * sizeof(Real));
+            for (const PathShape& path : layer.paths) {
+                const bool bare = path.l1 == 0;
+                const PathEdge<Real> view{bare ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling,
+                                          w.R.data() + path.radial, w.dR.data() + path.radial,
+                                          first ? nullptr : u + path.feature * C};
+                P* msum = lanes + (bare ? path.l3 * path.l3 : y_rows + path.coupling);
+                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                    if (first)
+                        path_backward<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C, ubar, radial_lanes,
+                                                       msum);
+                    else
+                        path_backward<P, D1, D3, true>(blocks(), C, view, Dbar + path.density * C,
+                                                       ubar + path.feature * C, radial_lanes, msum);
+                });
+            }
+            for (int p = 0; p < sums; p += P::width) lane_sums(lanes + p).store(w.sums.data() + p);
         }
-        for (int p = 0; p < sums; p += P::width) lane_sums(lanes + p).store(w.sums.data() + p);
+        const StageScope scope(w.counts, Stage::Geometry);  // and what is left of the edge
         Real* Ybar = w.sums.data();
         double radial_bar = static_cast<double>(w.sums[static_cast<std::size_t>(sums - 1)]);
-        coupling_backward(layer.terms.data(), static_cast<int>(layer.terms.size()), w.sums.data() + y_rows, Ybar);
-        if (layer.density) radial_bar += rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(layer.radial->rows() * C)]);
+        couple<true>(layer.coupling_transposed.view(), w.sums.data() + y_rows, Ybar);
+        if (layer.density)
+            radial_bar += rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(layer.radial->rows() * C)]);
         if (first && plan_.has_zbl) {
             double slope = 0;
-            zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)], plan_.zbl, edge.r, slope);
+            zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)],
+                plan_.zbl, edge.r, slope);
             radial_bar += 0.5 * plan_.scale * slope;
         }
 
@@ -455,7 +513,7 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
         for (int c = 0; c < 3; ++c) g[c] = radial_bar * edge.x[c] + (gradient[c] - along * edge.x[c]) / edge.r;
 
         double* force_j = (slot >= 0 ? result.forces.data() : w.foreign_forces.data()) + 3 * target;
-        double tensor[9];   // r_ij ⊗ (force on j along this edge)
+        double tensor[9];  // r_ij ⊗ (force on j along this edge)
         for (int c = 0; c < 3; ++c) {
             force_i[c] += g[c];
             force_j[c] -= g[c];
@@ -479,9 +537,57 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
     }
 }
 
+template <class P>
+void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Real> in, const Buffer<Real>& W,
+                           Rows<Real> out) const {
+    const int C = plan_.padded;
+    StageScope scope(w.counts, Stage::Mixing);
+    scope.work(double(rows) * C * C, double(C) * C * sizeof(Real));
+    if (add)
+        mix<P, true>(blocks(), C, rows, in, W.data(), out);
+    else
+        mix<P, false>(blocks(), C, rows, in, W.data(), out);
+}
+
+template <class P>
+double Pipeline<P>::measure_peak() const {
+    // Independent chains, more than latency times throughput on any processor so far, few enough for 16 registers.
+    constexpr int chains = 12;
+    P x[chains];
+    for (int i = 0; i < chains; ++i) x[i] = P::broadcast(Real(1 + 0.01 * i));
+    const P factor = P::broadcast(Real(0.999)), term = P::broadcast(Real(0.001));
+    double best = 0;
+    for (int trial = 0; trial < 5; ++trial) {
+        constexpr int rounds = 2000000;
+        const auto start = std::chrono::steady_clock::now();
+        for (int r = 0; r < rounds; ++r)
+            for (int i = 0; i < chains; ++i) x[i] = x[i] * factor + term;
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        best = std::max(best, double(rounds) * chains * P::width / seconds);
+    }
+    // The chains end near 1, whatever they began with; using that keeps the compiler from dropping them.
+    P sum = P::zero();
+    for (int i = 0; i < chains; ++i) sum += x[i];
+    return sum.lane(0) > 0 ? best : 0;
+}
+
+template <class P>
+void Pipeline<P>::collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result) {
+    for (std::size_t s = 0; s < stage_count; ++s) {
+        StageProfile stage{stage_names[s], 0, 0, 0};
+        for (const Worker& w : workers) {
+            stage.seconds += static_cast<double>(w.counts.ticks[s]) * seconds_per_tick;
+            stage.multiply_adds += w.counts.multiply_adds[s];
+            stage.bytes += w.counts.bytes[s];
+        }
+        result.profile.push_back(stage);
+    }
+}
+
 /// False for pairs beyond the cutoff.
 template <class P>
-bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge) const {
+bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge, Worker& w) const {
+    const StageScope scope(w.counts, Stage::Geometry);
     const double* d = graph_->displacement.data() + 3 * e;
     const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
     if (r2 >= plan_.cutoff * plan_.cutoff) return false;
@@ -495,16 +601,22 @@ bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge) const {
 }
 
 template <class P>
-void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R, Real* dR) const {
+void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w,
+                              Real* R, Real* dR) const {
     if (plan_.intervals > 0 && r >= table_low) {
+        StageScope scope(w.counts, Stage::Radial);
         const RadialTable<Real> table = plan_.table(layer, zi, zj);
+        const double touched = double(table.outputs) * (spline_degree<Real> + 1);
+        scope.work(touched * (derivative ? 2 : 1), touched * sizeof(Real));
         const Blocks all{0, table.outputs / P::width, 1};
-        if (derivative) radial_splined<P, true>(table, r, all, R, dR);
-        else radial_splined<P, false>(table, r, all, R, dR);
+        if (derivative)
+            radial_splined<P, true>(table, r, all, R, dR);
+        else
+            radial_splined<P, false>(table, r, all, R, dR);
         return;
     }
-    layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)], r, w.exact.data(),
-                           w.exact_slope.data(), w.radial);
+    layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)], r,
+                           w.exact.data(), w.exact_slope.data(), w.radial);
     for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
         R[c] = static_cast<Real>(w.exact[c]);
         dR[c] = static_cast<Real>(w.exact_slope[c]);
@@ -513,25 +625,30 @@ void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int
 
 /// D_i += the edges of a batch, path by path.
 template <class P>
-void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, bool first, const PathEdge<Real>* edges, const Edge* geometry, int count,
-                            Real* D) const {
+void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Real>* edges,
+                            const Edge* geometry, int count, Real* D) const {
     if (count == 0) return;
     const int C = plan_.padded;
+    StageScope scope(w.counts, Stage::DensityForward);
+    scope.work(count * layer.forward_work(first) * double(C),
+               first ? 0 : count * double(square(layer.hidden_in + 1) * C) * sizeof(Real));
     for (const PathShape& path : layer.paths) {
         PathEdge<Real> view[batch_size];
         for (int e = 0; e < count; ++e)
-            view[e] = {path.l1 == 0 ? geometry[e].Y + path.l3 * path.l3 : edges[e].M + path.coupling, edges[e].R + path.radial, nullptr,
-                       first ? nullptr : edges[e].u + path.feature * C};
+            view[e] = {path.l1 == 0 ? geometry[e].Y + path.l3 * path.l3 : edges[e].M + path.coupling,
+                       edges[e].R + path.radial, nullptr, first ? nullptr : edges[e].u + path.feature * C};
         Real* Dp = D + path.density * C;
         with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
             // Wider features leave fewer registers for edges.
             constexpr int together = D1 <= 3 ? batch_size : 2;
             int e = 0;
             if (first) {
-                for (; e + batch_size <= count; e += batch_size) path_forward<P, 1, D3, false, batch_size>(blocks(), C, view + e, Dp);
+                for (; e + batch_size <= count; e += batch_size)
+                    path_forward<P, 1, D3, false, batch_size>(blocks(), C, view + e, Dp);
                 for (; e < count; ++e) path_forward<P, 1, D3, false, 1>(blocks(), C, view + e, Dp);
             } else {
-                for (; e + together <= count; e += together) path_forward<P, D1, D3, true, together>(blocks(), C, view + e, Dp);
+                for (; e + together <= count; e += together)
+                    path_forward<P, D1, D3, true, together>(blocks(), C, view + e, Dp);
                 for (; e < count; ++e) path_forward<P, D1, D3, true, 1>(blocks(), C, view + e, Dp);
             }
         });
@@ -548,7 +665,8 @@ void Pipeline<P>::save_features(int t, const Worker& w, const Tile& tile, Result
     }
     const int L_max = plan_.layers[static_cast<std::size_t>(t)].hidden_out;
     for (int a = 0; a < tile.count; ++a) {
-        double* target = result.features.data() + static_cast<std::size_t>(order_[static_cast<std::size_t>(tile.first + a)]) * width + offset;
+        double* target = result.features.data() +
+                         static_cast<std::size_t>(order_[static_cast<std::size_t>(tile.first + a)]) * width + offset;
         const Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * square(L_max + 1) * plan_.padded;
         for (int L = 0; L <= L_max; ++L)
             for (int k = 0; k < plan_.channels; ++k)
@@ -577,7 +695,8 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
     for (std::size_t t = 0; t < plan_.layers.size(); ++t) {
         const LayerPlan<Real>& layer = plan_.layers[t];
         LayerState& state = states_[t];
-        const auto in_rows = static_cast<std::size_t>(square(layer.hidden_in + 1)), out_rows = static_cast<std::size_t>(square(layer.hidden_out + 1));
+        const auto in_rows = static_cast<std::size_t>(square(layer.hidden_in + 1)),
+                   out_rows = static_cast<std::size_t>(square(layer.hidden_out + 1));
         state.one_over.resize(owned);
         if (t > 0) {
             reserve(state.u, total * in_rows * C);
@@ -619,7 +738,8 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
             for (std::size_t t = 1; t < plan_.layers.size(); ++t) {
                 const std::size_t rows = static_cast<std::size_t>(square(plan_.layers[t].hidden_in + 1)) * C;
                 Real* ubar = states_[t].ubar.data();
-                std::fill(ubar + static_cast<std::size_t>(scatter_.begin(chunk)) * rows, ubar + static_cast<std::size_t>(scatter_.end(chunk)) * rows, Real(0));
+                std::fill(ubar + static_cast<std::size_t>(scatter_.begin(chunk)) * rows,
+                          ubar + static_cast<std::size_t>(scatter_.end(chunk)) * rows, Real(0));
             }
         }
         w.foreign_forces.assign(derivatives ? 3 * foreign : 0, 0.0);
@@ -637,7 +757,8 @@ void Pipeline<P>::make_tiles(const Graph& graph, const std::vector<std::int32_t>
     for_chunks("equipot::tiles", [&](int chunk) {
         Worker& w = workers_[static_cast<std::size_t>(chunk)];
         w.tiles.clear();
-        const auto from = static_cast<std::ptrdiff_t>(scatter_.begin(chunk)), to = static_cast<std::ptrdiff_t>(scatter_.end(chunk));
+        const auto from = static_cast<std::ptrdiff_t>(scatter_.begin(chunk)),
+                   to = static_cast<std::ptrdiff_t>(scatter_.end(chunk));
         for (std::ptrdiff_t i = from; i < to; ++i) order_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
         std::stable_sort(order_.begin() + from, order_.begin() + to, [&](std::int32_t a, std::int32_t b) {
             return species[static_cast<std::size_t>(a)] < species[static_cast<std::size_t>(b)];
@@ -645,7 +766,9 @@ void Pipeline<P>::make_tiles(const Graph& graph, const std::vector<std::int32_t>
         for (std::ptrdiff_t i = from; i < to;) {
             const std::int32_t z = species[static_cast<std::size_t>(order_[static_cast<std::size_t>(i)])];
             std::ptrdiff_t stop = i;
-            while (stop < to && stop - i < tile_size && species[static_cast<std::size_t>(order_[static_cast<std::size_t>(stop)])] == z) ++stop;
+            while (stop < to && stop - i < tile_size &&
+                   species[static_cast<std::size_t>(order_[static_cast<std::size_t>(stop)])] == z)
+                ++stop;
             w.tiles.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(stop - i), z});
             i = stop;
         }
@@ -655,25 +778,29 @@ void Pipeline<P>::make_tiles(const Graph& graph, const std::vector<std::int32_t>
 /// Sums private rows of ū into the atoms they belong to, then clears them for the next layer down.
 template <class P>
 void Pipeline<P>::reduce_foreign_ubar(int t) {
-    const std::size_t rows = static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t)].hidden_in + 1) * plan_.padded);
+    const std::size_t rows =
+        static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t)].hidden_in + 1) * plan_.padded);
     if (!scatter_.has_foreign()) return;
     Real* ubar = states_[static_cast<std::size_t>(t)].ubar.data();
     const auto& first = scatter_.source_first();
     const auto& sources = scatter_.sources();
     const std::int64_t owned = graph_->owned, total = graph_->total;
-    Kokkos::parallel_for("equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, total), [&](std::int64_t a) {
-        Real* target = ubar + static_cast<std::size_t>(a) * rows;
-        if (a >= owned) std::fill(target, target + rows, Real(0));
-        for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
-            const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
-            const Real* from = workers_[static_cast<std::size_t>(source.chunk)].foreign_ubar.data() + static_cast<std::size_t>(source.row) * rows;
-            for (std::size_t c = 0; c < rows; ++c) target[c] += from[c];
-        }
-    });
+    Kokkos::parallel_for(
+        "equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, total), [&](std::int64_t a) {
+            Real* target = ubar + static_cast<std::size_t>(a) * rows;
+            if (a >= owned) std::fill(target, target + rows, Real(0));
+            for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
+                const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
+                const Real* from = workers_[static_cast<std::size_t>(source.chunk)].foreign_ubar.data() +
+                                   static_cast<std::size_t>(source.row) * rows;
+                for (std::size_t c = 0; c < rows; ++c) target[c] += from[c];
+            }
+        });
     for_chunks("equipot::clear", [&](int chunk) {
         Worker& w = workers_[static_cast<std::size_t>(chunk)];
         const auto size = static_cast<std::size_t>(scatter_.foreign(chunk)) *
-                          static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t) - 1].hidden_in + 1) * plan_.padded);
+                          static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t) - 1].hidden_in + 1) *
+                                                   plan_.padded);
         std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + size, Real(0));
     });
 }
@@ -682,13 +809,16 @@ template <class P>
 void Pipeline<P>::reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign) {
     const auto& first = scatter_.source_first();
     const auto& sources = scatter_.sources();
-    Kokkos::parallel_for("equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, graph_->total), [&](std::int64_t a) {
-        for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
-            const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
-            const double* from = (workers_[static_cast<std::size_t>(source.chunk)].*foreign).data() + static_cast<std::ptrdiff_t>(source.row) * width;
-            for (int c = 0; c < width; ++c) rows[a * width + c] += from[c];
-        }
-    });
+    Kokkos::parallel_for(
+        "equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, graph_->total),
+        [&](std::int64_t a) {
+            for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
+                const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
+                const double* from = (workers_[static_cast<std::size_t>(source.chunk)].*foreign).data() +
+                                     static_cast<std::ptrdiff_t>(source.row) * width;
+                for (int c = 0; c < width; ++c) rows[a * width + c] += from[c];
+            }
+        });
 }
 
 }  // namespace equipot::kernels

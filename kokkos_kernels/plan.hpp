@@ -1,9 +1,10 @@
-// Plan: a model made ready for one head, one set of species, one working precision and one pack width: padded weights and
-// their transposes, radial tables, the evaluation order of the product. Built at load; stages only see raw pointers into it.
-// SPDX-License-Identifier: MIT
+// Plan: a model made ready for one head, one set of species, one working precision and one pack width: padded weights
+// and their transposes, radial tables, the evaluation order of the product. Built at load; stages only see raw pointers
+// into it. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -39,12 +40,37 @@ struct MixWeights {
 
     MixWeights() = default;
     MixWeights(const double* W, int channels, int padded)
-        : forward("mix", static_cast<std::size_t>(square(padded))), backward("mixT", static_cast<std::size_t>(square(padded))) {
+        : forward("mix", static_cast<std::size_t>(square(padded))),
+          backward("mixT", static_cast<std::size_t>(square(padded))) {
         for (int i = 0; i < channels; ++i)
             for (int j = 0; j < channels; ++j) {
                 forward(static_cast<std::size_t>(i * padded + j)) = static_cast<Real>(W[i * channels + j]);
                 backward(static_cast<std::size_t>(j * padded + i)) = static_cast<Real>(W[i * channels + j]);
             }
+    }
+};
+
+/// Owns a Coupling.
+template <class Real>
+struct SparseRows {
+    std::vector<int> first;
+    std::vector<typename Coupling<Real>::Term> terms;
+
+    struct Entry {
+        int row, column;
+        double value;
+    };
+    SparseRows() = default;
+    SparseRows(std::vector<Entry> entries, int rows) : first(static_cast<std::size_t>(rows) + 1, 0) {
+        std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.row < b.row; });
+        for (const Entry& entry : entries) {
+            ++first[static_cast<std::size_t>(entry.row) + 1];
+            terms.push_back({entry.column, static_cast<Real>(entry.value)});
+        }
+        for (std::size_t row = 1; row < first.size(); ++row) first[row] += first[row - 1];
+    }
+    [[nodiscard]] Coupling<Real> view() const {
+        return {first.data(), terms.data(), static_cast<int>(first.size()) - 1};
     }
 };
 
@@ -54,23 +80,36 @@ struct LayerPlan {
     int density_rows = 0, coupling_size = 0;
     bool density = false, skip = false, has_readout = false;
     std::vector<PathShape> paths;
-    std::vector<CouplingTerm> terms;                        // all paths; paths with l1 = 0 read Y itself
+    SparseRows<Real> coupling, coupling_transposed;  // all paths; paths with l1 = 0 read Y itself
 
     std::unique_ptr<RadialFunction> radial;
     std::vector<Buffer<Real>> table_rows;
-    std::vector<int> table_of;                              // [active, active] -> index into table_rows
+    std::vector<int> table_of;  // [active, active] -> index into table_rows
 
-    std::vector<std::vector<std::vector<MixWeights<Real>>>> mix;   // [species or 1][l][path into l]; empty in the first layer
-    std::vector<MixWeights<Real>> up;                       // [l] applied to the features that enter (not in the first layer)
-    std::vector<MixWeights<Real>> out;                      // [L]
+    std::vector<std::vector<std::vector<MixWeights<Real>>>>
+        mix;                            // [species or 1][l][path into l]; empty in the first layer
+    std::vector<MixWeights<Real>> up;   // [l] applied to the features that enter (not in the first layer)
+    std::vector<MixWeights<Real>> out;  // [L]
     std::vector<std::vector<MixWeights<Real>>> skip_weights;  // [species][L]
 
     ProductTables product;
-    std::vector<Buffer<Real>> product_coefficients;         // [species], [blocks][terms][width]
+    std::vector<Buffer<Real>> product_coefficients;  // [species], [blocks][terms][width]
+
+    /// Multiply-adds per channel and edge of the density stage, for the profile.
+    [[nodiscard]] double forward_work(bool first) const {
+        double work = 0;
+        for (const PathShape& p : paths) work += (first ? 0 : 2 * p.l1 + 1) + (2 * p.l1 + 1) * (2 * p.l3 + 1);
+        return work;
+    }
+    [[nodiscard]] double backward_work(bool first) const {
+        double work = 0;
+        for (const PathShape& p : paths) work += (2 * p.l1 + 1) * (2 * (2 * p.l3 + 1) + (first ? 1 : 4));
+        return work;
+    }
 
     Buffer<double> readout_w, readout_v;
     ReadoutWeights readout{};
-    std::vector<double> first_skip;                         // first layer: [active, K] skip of the embedding (L = 0)
+    std::vector<double> first_skip;  // first layer: [active, K] skip of the embedding (L = 0)
 };
 
 /// Where the tables start: closer than any bond; shorter distances use the exact functions.
@@ -80,19 +119,19 @@ template <class Real>
 struct Plan {
     int channels = 0, padded = 0, l_max = 0, width = 0;
     double cutoff = 0, scale = 0;
-    int intervals = 0;                                      // of the radial tables; 0 = exact radial
-    std::vector<int> active;                                // model species index of each active species
-    std::vector<double> base_energy;                        // [active] E0 + shift
+    int intervals = 0;                // of the radial tables; 0 = exact radial
+    std::vector<int> active;          // model species index of each active species
+    std::vector<double> base_energy;  // [active] E0 + shift
     std::vector<LayerPlan<Real>> layers;
     bool has_zbl = false;
     ZblConstants zbl{};
-    std::vector<ZblPair> zbl_pairs;                         // [active, active]
+    std::vector<ZblPair> zbl_pairs;  // [active, active]
 
     [[nodiscard]] RadialTable<Real> table(const LayerPlan<Real>& layer, int ai, int aj) const {
         const auto n = active.size();
         const int index = layer.table_of[static_cast<std::size_t>(ai) * n + static_cast<std::size_t>(aj)];
-        return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low), intervals,
-                layer.radial->outputs()};
+        return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low),
+                intervals, layer.radial->outputs()};
     }
 
     /// (Re)samples every table with `n` intervals, on all threads.
@@ -104,9 +143,9 @@ struct Plan {
 
 namespace detail {
 
-/// Coefficients of the uniform B-spline of odd degree that interpolates `samples` [count + 2 margin][outputs] at the knots:
-/// a local rule q that reproduces polynomials of that degree, then one correction c += q (f - B c) of what it leaves.
-/// Local, so the ends need no conditions, only `spline_margin` samples beyond them.
+/// Coefficients of the uniform B-spline of odd degree that interpolates `samples` [count + 2 margin][outputs] at the
+/// knots: a local rule q that reproduces polynomials of that degree, then one correction c += q (f - B c) of what it
+/// leaves. Local, so the ends need no conditions, only `spline_margin` samples beyond them.
 template <int Degree>
 struct SplineRule;
 template <>
@@ -168,10 +207,13 @@ void Plan<Real>::build_tables(int n) {
                 const int first = -(degree - 1) / 2 - margin, sample_count = n + degree + 2 * margin;
                 std::vector<double> samples(static_cast<std::size_t>(sample_count) * outputs);
                 const RadialFunction& radial = *layer.radial;
-                Kokkos::parallel_for("equipot::tables", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, sample_count), [&](int s) {
-                    RadialScratch scratch;
-                    radial.evaluate(zi, zj, table_low + (first + s) * h, samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
-                });
+                Kokkos::parallel_for(
+                    "equipot::tables", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, sample_count),
+                    [&](int s) {
+                        RadialScratch scratch;
+                        radial.evaluate(zi, zj, table_low + (first + s) * h,
+                                        samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
+                    });
                 const std::vector<double> coefficients = detail::spline_coefficients<degree>(samples, outputs);
                 Buffer<Real> rows("radial table", coefficients.size());
                 for (std::size_t i = 0; i < coefficients.size(); ++i) rows(i) = static_cast<Real>(coefficients[i]);
@@ -214,7 +256,8 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
     plan.active = active;
     plan.scale = model.scale[static_cast<std::size_t>(head)];
     for (const int z : active)
-        plan.base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] + model.shift[static_cast<std::size_t>(head)]);
+        plan.base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] +
+                                   model.shift[static_cast<std::size_t>(head)]);
 
     if (model.has_zbl) {
         plan.has_zbl = true;
@@ -224,8 +267,10 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
             for (const int b : active) {
                 const auto ia = static_cast<std::size_t>(a), ib = static_cast<std::size_t>(b);
                 const double za = model.species[ia], zb = model.species[ib];
-                const double length = model.zbl.prefactor * 0.529 / (std::pow(za, model.zbl.exponent) + std::pow(zb, model.zbl.exponent));
-                plan.zbl_pairs.push_back({14.3996 * za * zb, 1 / length, 1 / (model.zbl.radii[ia] + model.zbl.radii[ib])});
+                const double length =
+                    model.zbl.prefactor * 0.529 / (std::pow(za, model.zbl.exponent) + std::pow(zb, model.zbl.exponent));
+                plan.zbl_pairs.push_back(
+                    {14.3996 * za * zb, 1 / length, 1 / (model.zbl.radii[ia] + model.zbl.radii[ib])});
             }
     }
 
@@ -236,6 +281,7 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
         lp.hidden_out = layer.hidden_out;
         lp.density = layer.density;
         lp.skip = layer.skip;
+        std::vector<typename SparseRows<Real>::Entry> couplings;
         for (std::size_t p = 0; p < layer.paths.size(); ++p) {
             const auto [l1, l2, l3] = layer.paths[p];
             PathShape shape{l1, l3, square(l1), lp.density_rows, lp.coupling_size, static_cast<int>(p) * Kp};
@@ -248,16 +294,21 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
                     for (int m2 = 0; m2 < n2; ++m2)
                         for (int m3 = 0; m3 < n3; ++m3) {
                             const double value = w3j[static_cast<std::size_t>((m1 * n2 + m2) * n3 + m3)];
-                            if (value != 0) lp.terms.push_back({shape.coupling + m3 * n1 + m1, l2 * l2 + m2, norm * value});
+                            if (value != 0)
+                                couplings.push_back({shape.coupling + m3 * n1 + m1, l2 * l2 + m2, norm * value});
                         }
                 lp.coupling_size += n1 * n3;
             }
             lp.paths.push_back(shape);
         }
+        lp.coupling = SparseRows<Real>(couplings, lp.coupling_size);
+        for (auto& entry : couplings) std::swap(entry.row, entry.column);
+        lp.coupling_transposed = SparseRows<Real>(couplings, square(model.l_max + 1));
         lp.radial = std::make_unique<RadialFunction>(model, static_cast<int>(t), Kp, width);
 
         if (t > 0) {
-            for (int l = 0; l <= layer.hidden_in; ++l) lp.up.emplace_back(layer.up[static_cast<std::size_t>(l)].data.data(), K, Kp);
+            for (int l = 0; l <= layer.hidden_in; ++l)
+                lp.up.emplace_back(layer.up[static_cast<std::size_t>(l)].data.data(), K, Kp);
             const int variants = layer.mixing_by_species ? static_cast<int>(active.size()) : 1;
             for (int v = 0; v < variants; ++v) {
                 std::vector<std::vector<MixWeights<Real>>> by_l;
@@ -273,18 +324,23 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
                 lp.mix.push_back(std::move(by_l));
             }
         }
-        for (int L = 0; L <= layer.hidden_out; ++L) lp.out.emplace_back(layer.out[static_cast<std::size_t>(L)].data.data(), K, Kp);
+        for (int L = 0; L <= layer.hidden_out; ++L)
+            lp.out.emplace_back(layer.out[static_cast<std::size_t>(L)].data.data(), K, Kp);
         if (layer.skip) {
             for (const int z : active) {
                 std::vector<MixWeights<Real>> by_l;
-                for (const Array& skip : layer.skip_weights) by_l.emplace_back(skip.data.data() + static_cast<std::ptrdiff_t>(z) * K * K, K, Kp);
+                for (const Array& skip : layer.skip_weights)
+                    by_l.emplace_back(skip.data.data() + static_cast<std::ptrdiff_t>(z) * K * K, K, Kp);
                 lp.skip_weights.push_back(std::move(by_l));
                 if (t == 0)
                     for (int c = 0; c < K; ++c) {
                         double sum = 0;
                         for (int k = 0; k < K; ++k)
                             sum += model.embedding.data[static_cast<std::size_t>(z * K + k)] *
-                                   layer.skip_weights[0].data[(static_cast<std::size_t>(z * K) + static_cast<std::size_t>(k)) * static_cast<std::size_t>(K) + static_cast<std::size_t>(c)];
+                                   layer.skip_weights[0]
+                                       .data[(static_cast<std::size_t>(z * K) + static_cast<std::size_t>(k)) *
+                                                 static_cast<std::size_t>(K) +
+                                             static_cast<std::size_t>(c)];
                         lp.first_skip.push_back(sum);
                     }
             }
@@ -292,7 +348,7 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
 
         lp.product = ProductTables(model, static_cast<int>(t));
         for (const int z : active) {
-            const std::vector<double> dense = lp.product.coefficients(model, static_cast<int>(t), z);   // [terms][K]
+            const std::vector<double> dense = lp.product.coefficients(model, static_cast<int>(t), z);  // [terms][K]
             const int terms = lp.product.program().term_count;
             Buffer<Real> packed("product coefficients", static_cast<std::size_t>(terms) * static_cast<std::size_t>(Kp));
             for (int term = 0; term < terms; ++term)
@@ -314,7 +370,9 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
                         layer.readout0.data[static_cast<std::size_t>((head * K + k) * rows + n)];
             if (mlp) {
                 lp.readout_v = make_buffer<double>("readout", static_cast<std::size_t>(hidden));
-                for (int n = 0; n < hidden; ++n) lp.readout_v(static_cast<std::size_t>(n)) = layer.readout1.data[static_cast<std::size_t>(head * hidden + n)];
+                for (int n = 0; n < hidden; ++n)
+                    lp.readout_v(static_cast<std::size_t>(n)) =
+                        layer.readout1.data[static_cast<std::size_t>(head * hidden + n)];
             }
             lp.readout = {lp.readout_w.data(), lp.readout_v.data(), hidden, static_cast<Activation>(model.activation)};
         }

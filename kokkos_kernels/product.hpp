@@ -1,7 +1,7 @@
-// Product stage: B_LM,k = Σ_ν Σ_η w_{z,η,k} Σ_v U^{LM,η}_{v1..vν} A_v1,k ··· A_vν,k, one polynomial per channel. With the sum over
-// η done at load, it is Σ_groups P_prefix · (Σ_terms c_term,k A_var): prefixes P are shared products of up to ν-1 factors.
-// Backward, per group with P̂ = B̄ P: Ā_var += c P̂ and P̄ += B̄ Σ c A; then down the prefixes, P = P_parent A_var.
-// SPDX-License-Identifier: MIT
+// Product stage: B_LM,k = Σ_ν Σ_η w_{z,η,k} Σ_v U^{LM,η}_{v1..vν} A_v1,k ··· A_vν,k, one polynomial per channel. With
+// the sum over η done at load, it is Σ_groups P_prefix · (Σ_terms c_term,k A_var): prefixes P are shared products of up
+// to ν-1 factors. Backward, per group with P̂ = B̄ P: Ā_var += c P̂ and P̄ += B̄ Σ c A; then down the prefixes, P = P_parent
+// A_var. SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/lanes.hpp"
@@ -22,15 +22,15 @@ struct ProductGroup {
 struct ProductProgram {
     const ProductNode* nodes;
     const ProductGroup* groups;
-    const int* variables;   ///< [terms]
+    const int* variables;  ///< [terms]
     int node_count, group_count, term_count;
-    int inputs, outputs;    ///< rows of A and of B
+    int inputs, outputs;  ///< rows of A and of B
 };
 
 /// B rows = product(A rows) for one channel block. A and B point at the block; scratch holds node_count packs.
 template <class P, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, const Real* coefficients, int channels, const Real* A,
-                                                 Real* B, P* scratch) {
+KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, const Real* coefficients, int channels,
+                                                 const Real* A, Real* B, P* scratch) {
     P* node = scratch;
     node[0] = P::broadcast(Real(1));
     for (int n = 1; n < program.node_count; ++n)
@@ -40,7 +40,8 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
         const ProductGroup group = program.groups[g];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t)
-            sum += P::load(coefficients + static_cast<long>(t) * P::width) * P::load(A + program.variables[t] * channels);
+            sum +=
+                P::load(coefficients + static_cast<long>(t) * P::width) * P::load(A + program.variables[t] * channels);
         P b = P::load(B + group.output * channels);
         b += node[group.node] * sum;
         b.store(B + group.output * channels);
@@ -49,8 +50,8 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
 
 /// Abar rows = adjoint of product_forward at A for Bbar. scratch holds 2 node_count + inputs packs.
 template <class P, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program, const Real* coefficients, int channels, const Real* A,
-                                                  const Real* Bbar, Real* Abar, P* scratch) {
+KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program, const Real* coefficients, int channels,
+                                                  const Real* A, const Real* Bbar, Real* Abar, P* scratch) {
     P* node = scratch;
     P* nodebar = scratch + program.node_count;
     P* abar = nodebar + program.node_count;

@@ -11,13 +11,15 @@ ProductTables::ProductTables(const Model& model, int layer_index) {
     inputs_ = (model.l_max + 1) * (model.l_max + 1);
     outputs_ = (layer.hidden_out + 1) * (layer.hidden_out + 1);
 
-    // Monomials v1 <= ... <= vN, keyed by (prefix v1..v(N-1), output, last variable): the order in which groups are evaluated.
+    // Monomials v1 <= ... <= vN, keyed by (prefix v1..v(N-1), output, last variable): the order in which groups are
+    // evaluated.
     using Prefix = std::vector<int>;
     struct Entry {
         int L, order, path;
         double value;
     };
-    std::map<std::tuple<std::size_t, Prefix, int>, std::map<int, std::vector<Entry>>> groups;   // length first: short prefixes come first
+    std::map<std::tuple<std::size_t, Prefix, int>, std::map<int, std::vector<Entry>>>
+        groups;  // length first: short prefixes come first
     for (int L = 0; L <= layer.hidden_out; ++L)
         for (int order = 1; order <= layer.correlation; ++order) {
             const ProductBasis& basis = model.basis[static_cast<std::size_t>(L)][static_cast<std::size_t>(order - 1)];
@@ -49,7 +51,8 @@ ProductTables::ProductTables(const Model& model, int layer_index) {
         for (const auto& [variable, entries] : terms) {
             const int term = static_cast<int>(variables_.size());
             variables_.push_back(variable);
-            for (const Entry& entry : entries) contributions_.push_back({term, entry.L, entry.order, entry.path, entry.value});
+            for (const Entry& entry : entries)
+                contributions_.push_back({term, entry.L, entry.order, entry.path, entry.value});
         }
         groups_.push_back({node_for(prefix), output, begin, static_cast<int>(variables_.size())});
     }
@@ -72,7 +75,8 @@ std::vector<double> ProductTables::coefficients(const Model& model, int layer_in
     std::vector<double> dense(variables_.size() * K, 0.0);
     for (const Contribution& c : contributions_) {
         const Array& weights = layer.product[static_cast<std::size_t>(c.L)][static_cast<std::size_t>(c.order - 1)];
-        const auto row = static_cast<std::size_t>(species) * static_cast<std::size_t>(weights.shape[1]) + static_cast<std::size_t>(c.path);
+        const auto row = static_cast<std::size_t>(species) * static_cast<std::size_t>(weights.shape[1]) +
+                         static_cast<std::size_t>(c.path);
         const double* w = weights.data.data() + row * K;
         double* target = dense.data() + static_cast<std::size_t>(c.term) * K;
         for (std::size_t k = 0; k < K; ++k) target[k] += c.value * w[k];

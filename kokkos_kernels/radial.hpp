@@ -12,10 +12,10 @@ namespace equipot::kernels {
 template <class Real>
 struct RadialTable {
     const Real* rows;
-    double low;          ///< Å, where the table starts; shorter distances are the caller's business
-    double inverse_step; ///< 1/Å
+    double low;           ///< Å, where the table starts; shorter distances are the caller's business
+    double inverse_step;  ///< 1/Å
     int intervals;
-    int outputs;         ///< a multiple of the pack width
+    int outputs;  ///< a multiple of the pack width
 };
 
 /// Quintic in double; cubic in float, where its error is below round-off with tables that still fit the cache.
@@ -56,7 +56,8 @@ KOKKOS_FORCEINLINE_FUNCTION void bspline_weights(S f, S* w, S* dw) {
 
 /// R[outputs]; with Derivative also dR[outputs] = dR/dr.
 template <class P, bool Derivative, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R, Real* dR) {
+KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
+                                                Real* dR) {
     constexpr int support = spline_degree<Real> + 1;
     const double t = (r - table.low) * table.inverse_step;
     int k = static_cast<int>(t);

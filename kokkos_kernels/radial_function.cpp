@@ -69,7 +69,8 @@ void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, 
     const RadialBasis& radial = model_->radial;
     double x = r, dx = 1;
     if (radial.transform == RadialBasis::Transform::Agnesi) {
-        const double r0 = 0.5 * (radial.radii[static_cast<std::size_t>(zi)] + radial.radii[static_cast<std::size_t>(zj)]);
+        const double r0 =
+            0.5 * (radial.radii[static_cast<std::size_t>(zi)] + radial.radii[static_cast<std::size_t>(zj)]);
         const double y = r / r0;
         const double yq = std::pow(y, radial.q), yqp = std::pow(y, radial.q - radial.p);
         const double d = 1 + yqp;
@@ -93,7 +94,7 @@ void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, 
     const auto n = static_cast<std::size_t>(radial.size);
     s.value[0].assign(n, 0.0);
     s.slope[0].assign(n, 0.0);
-    double t_last = 1, t_now = x, u_last = 0, u_now = 1;   // T_0, T_1 and their slopes by x
+    double t_last = 1, t_now = x, u_last = 0, u_now = 1;  // T_0, T_1 and their slopes by x
     for (std::size_t i = 0; i < n; ++i) {
         double f = 0, df = 0;
         switch (radial.kind) {

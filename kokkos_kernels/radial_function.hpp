@@ -1,6 +1,6 @@
 // The exact radial functions of one layer, R_c(r; z_i, z_j) and their slopes: transform -> basis x envelope -> network.
-// Tables are sampled from it; Radial::Exact calls it on every edge. The first layer sees only species and geometry, so its
-// sender features and its mixing are folded in: R_lk'(r; z_i, z_j) = Σ_k MLP_lk(r) u_zj,k mix_l[(z_i), k, k'].
+// Tables are sampled from it; Radial::Exact calls it on every edge. The first layer sees only species and geometry, so
+// its sender features and its mixing are folded in: R_lk'(r; z_i, z_j) = Σ_k MLP_lk(r) u_zj,k mix_l[(z_i), k, k'].
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -17,7 +17,8 @@ struct RadialScratch {
 
 class RadialFunction {
 public:
-    /// `padded` >= channels is the row length of the output; `tail` numbers follow the rows where the layer has a density term.
+    /// `padded` >= channels is the row length of the output; `tail` numbers follow the rows where the layer has a
+    /// density term.
     RadialFunction(const Model& model, int layer, int padded, int tail);
 
     [[nodiscard]] int outputs() const { return rows_ * padded_ + (layer_->density ? tail_ : 0); }
@@ -26,8 +27,8 @@ public:
     /// A number that is equal for pairs (species indices of the model) with the same functions.
     [[nodiscard]] int table_key(int zi, int zj) const;
 
-    /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the polynomial it is,
-    /// which is what a spline needs on its last interval.
+    /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the
+    /// polynomial it is, which is what a spline needs on its last interval.
     void evaluate(int zi, int zj, double r, double* out, double* dout, RadialScratch& scratch) const;
 
 private:
@@ -37,7 +38,7 @@ private:
     const Layer* layer_;
     bool first_;
     int rows_, padded_, tail_;
-    std::vector<double> sender_;   // [species, K] u of the first layer
+    std::vector<double> sender_;  // [species, K] u of the first layer
 };
 
 }  // namespace equipot::kernels

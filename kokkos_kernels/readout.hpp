@@ -23,8 +23,12 @@ KOKKOS_FORCEINLINE_FUNCTION S activation(Activation kind, S x, S& slope) {
             slope = S(1) - t * t;
             return t;
         }
-        case Activation::Abs: slope = x < S(0) ? S(-1) : S(1); return x * slope;
-        default: slope = S(1); return x;
+        case Activation::Abs:
+            slope = x < S(0) ? S(-1) : S(1);
+            return x * slope;
+        default:
+            slope = S(1);
+            return x;
     }
 }
 
@@ -38,7 +42,8 @@ struct ReadoutWeights {
 
 /// Returns ε of one atom and adds seed · ∂ε/∂h to hbar (skipped where hbar is null). Sums run in double.
 template <class Real>
-KOKKOS_INLINE_FUNCTION double readout(const ReadoutWeights& weights, int channels, const Real* h, double seed, Real* hbar) {
+KOKKOS_INLINE_FUNCTION double readout(const ReadoutWeights& weights, int channels, const Real* h, double seed,
+                                      Real* hbar) {
     if (weights.hidden == 0) {
         double energy = 0;
         for (int k = 0; k < channels; ++k) energy += static_cast<double>(h[k]) * weights.w[k];

@@ -16,8 +16,10 @@ void ScatterPlan::build(const Graph& graph, int chunks) {
         std::int64_t low = begin_.back(), high = graph.owned;
         while (low < high) {
             const std::int64_t middle = (low + high) / 2;
-            if (cost(middle) < target) low = middle + 1;
-            else high = middle;
+            if (cost(middle) < target)
+                low = middle + 1;
+            else
+                high = middle;
         }
         begin_.push_back(low);
     }
@@ -37,7 +39,8 @@ void ScatterPlan::build(const Graph& graph, int chunks) {
         auto& atoms = foreign_atoms_[static_cast<std::size_t>(c)];
         atoms.clear();
         const std::int64_t from = begin(c), to = end(c);
-        for (std::int64_t e = graph.first[static_cast<std::size_t>(from)]; e < graph.first[static_cast<std::size_t>(to)]; ++e) {
+        for (std::int64_t e = graph.first[static_cast<std::size_t>(from)];
+             e < graph.first[static_cast<std::size_t>(to)]; ++e) {
             const std::int32_t j = graph.neighbor[static_cast<std::size_t>(e)];
             if (j >= from && j < to) {
                 slot_storage_[static_cast<std::size_t>(e)] = j;
@@ -63,7 +66,8 @@ void ScatterPlan::build(const Graph& graph, int chunks) {
     for (std::size_t c = 0; c < foreign_atoms_.size(); ++c)
         for (std::size_t row = 0; row < foreign_atoms_[c].size(); ++row) {
             const auto j = static_cast<std::size_t>(foreign_atoms_[c][row]);
-            sources_[static_cast<std::size_t>(cursor[j]++)] = {static_cast<std::int32_t>(c), static_cast<std::int32_t>(row)};
+            sources_[static_cast<std::size_t>(cursor[j]++)] = {static_cast<std::int32_t>(c),
+                                                               static_cast<std::int32_t>(row)};
         }
 }
 

@@ -1,7 +1,7 @@
-// Scatter: how several threads add to the same atoms with the same bits every time. Owned atoms are cut into one chunk per thread;
-// a chunk adds straight into rows of its own atoms, and into private rows for the atoms of others and of the halo,
-// which are then summed atom by atom in the order of the chunks. No atomics, no copy of everything per thread.
-// SPDX-License-Identifier: MIT
+// Scatter: how several threads add to the same atoms with the same bits every time. Owned atoms are cut into one chunk
+// per thread; a chunk adds straight into rows of its own atoms, and into private rows for the atoms of others and of
+// the halo, which are then summed atom by atom in the order of the chunks. No atomics, no copy of everything per
+// thread. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ public:
     /// Number of private rows of a chunk.
     [[nodiscard]] std::int64_t foreign(int chunk) const { return foreign_[static_cast<std::size_t>(chunk)]; }
 
-    /// Contributions to atom a from private rows: entries source_first()[a] .. source_first()[a+1] of sources(). Empty plans have none.
+    /// Contributions to atom a from private rows: entries source_first()[a] .. source_first()[a+1] of sources(). Empty
+    /// plans have none.
     struct Source {
         std::int32_t chunk, row;
     };

@@ -168,6 +168,13 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
     }
     if (what.virials) out["virials"] = to_numpy(std::move(result.virials), {n, 3, 3});
     if (what.centroid_virials) out["centroid_virials"] = to_numpy(std::move(result.centroid_virials), {n, 3, 3});
+    if (what.profile) {
+        py::list stages;
+        for (const StageProfile& stage : result.profile)
+            stages.append(py::dict(py::arg("stage") = stage.stage, py::arg("seconds") = stage.seconds,
+                                   py::arg("multiply_adds") = stage.multiply_adds, py::arg("bytes") = stage.bytes));
+        out["profile"] = stages;
+    }
     if (what.features) out["features"] = to_numpy(std::move(result.features), {n, potential.feature_width()});
     return out;
 }
@@ -214,10 +221,10 @@ void define(py::module_& m) {
         .def_property_readonly("info", &describe);
 
     py::class_<Properties>(m, "Properties")
-        .def(py::init([](bool forces, bool virials, bool centroid_virials, bool features) {
-                 return Properties{forces, virials, centroid_virials, features};
+        .def(py::init([](bool forces, bool virials, bool centroid_virials, bool features, bool profile) {
+                 return Properties{forces, virials, centroid_virials, features, profile};
              }),
-             "forces"_a, "virials"_a, "centroid_virials"_a, "features"_a);
+             "forces"_a, "virials"_a, "centroid_virials"_a, "features"_a, "profile"_a = false);
 
     py::class_<Potential>(m, "Engine")
         .def(py::init(
@@ -233,6 +240,7 @@ void define(py::module_& m) {
         .def_property_readonly("layers", &Potential::layers)
         .def_property_readonly("feature_width", &Potential::feature_width)
         .def_property_readonly("execution", &Potential::execution)
+        .def("measure_peak", &Potential::measure_peak)
         .def(
             "prepare",
             [](Potential& potential, const std::vector<std::int32_t>& numbers) {

@@ -195,6 +195,37 @@ class Potential:
             results += self._evaluate(batch, wanted, first=len(results))
         return results
 
+    def profile(self, atoms: Atoms) -> list[dict[str, Any]]:
+        """Say where the time of energy and forces goes.
+
+        Parameters
+        ----------
+        atoms
+            One structure.
+
+        Returns
+        -------
+        list of dict
+            Per stage: ``stage`` (name), ``seconds`` (summed over threads; reading the clock adds some), ``multiply_adds``
+            and ``bytes`` (those from beyond the first-level cache).
+        """
+        self._check_species(atoms, "")
+        raw = self._engine.compute(
+            np.ascontiguousarray(atoms.numbers, dtype=np.int32),
+            np.ascontiguousarray(atoms.positions, dtype=np.float64),
+            np.asarray(atoms.cell, dtype=np.float64).reshape(1, 3, 3),
+            np.asarray(atoms.pbc, dtype=bool).reshape(1, 3),
+            np.array([0, len(atoms)], dtype=np.int64),
+            _equipot.Properties(True, False, False, False, profile=True),
+            None,
+            0.0,
+        )
+        return cast("list[dict[str, Any]]", raw["profile"])
+
+    def measure_peak(self) -> float:
+        """Measure the fused multiply-adds per second that one core reaches in the working precision."""
+        return self._engine.measure_peak()
+
     def _evaluate(
         self,
         structures: Sequence[Atoms],

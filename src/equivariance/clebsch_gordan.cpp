@@ -22,14 +22,15 @@ double clebsch_gordan(int j1, int m1, int j2, int m2, int j3, int m3) {
     if (m1 + m2 != m3) return 0;
     const double norm = (2 * j3 + 1) * factorial(j1 + j2 - j3) * factorial(j1 - j2 + j3) * factorial(-j1 + j2 + j3) /
                         factorial(j1 + j2 + j3 + 1);
-    const double shape = factorial(j1 + m1) * factorial(j1 - m1) * factorial(j2 + m2) * factorial(j2 - m2) * factorial(j3 + m3) *
-                         factorial(j3 - m3);
+    const double shape = factorial(j1 + m1) * factorial(j1 - m1) * factorial(j2 + m2) * factorial(j2 - m2) *
+                         factorial(j3 + m3) * factorial(j3 - m3);
     double sum = 0;
     const int low = std::max({0, j2 - j3 - m1, j1 - j3 + m2});
     const int high = std::min({j1 + j2 - j3, j1 - m1, j2 + m2});
     for (int k = low; k <= high; ++k)
-        sum += (k % 2 ? -1.0 : 1.0) / (factorial(k) * factorial(j1 + j2 - j3 - k) * factorial(j1 - m1 - k) * factorial(j2 + m2 - k) *
-                                       factorial(j3 - j2 + m1 + k) * factorial(j3 - j1 - m2 + k));
+        sum +=
+            (k % 2 ? -1.0 : 1.0) / (factorial(k) * factorial(j1 + j2 - j3 - k) * factorial(j1 - m1 - k) *
+                                    factorial(j2 + m2 - k) * factorial(j3 - j2 + m1 + k) * factorial(j3 - j1 - m2 + k));
     return std::sqrt(norm * shape) * sum;
 }
 
@@ -68,7 +69,8 @@ std::vector<double> wigner_3j(int l1, int l2, int l3) {
                 for (int b = 0; b < n2; ++b)
                     for (int d = 0; d < n3; ++d)
                         real[static_cast<std::size_t>((a * n2 + b) * n3 + d)] +=
-                            q1[static_cast<std::size_t>((l1 + m1) * n1 + a)] * q2[static_cast<std::size_t>((l2 + m2) * n2 + b)] *
+                            q1[static_cast<std::size_t>((l1 + m1) * n1 + a)] *
+                            q2[static_cast<std::size_t>((l2 + m2) * n2 + b)] *
                             std::conj(q3[static_cast<std::size_t>((l3 + m3) * n3 + d)]) * c;
         }
     double norm = 0;

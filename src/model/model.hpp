@@ -28,11 +28,11 @@ struct RadialBasis {
     enum class Transform { None, Agnesi, Soft };
     Kind kind = Kind::Bessel;
     int size = 0;
-    double prefactor = 1.0;            ///< bessel
-    double coefficient = 0.0;          ///< gaussian
-    std::vector<double> points;        ///< [size] frequencies (bessel) or centers (gaussian)
-    int envelope = 6;                  ///< exponent p of the polynomial cutoff
-    bool envelope_on_basis = true;     ///< else on the outputs of the radial network
+    double prefactor = 1.0;         ///< bessel
+    double coefficient = 0.0;       ///< gaussian
+    std::vector<double> points;     ///< [size] frequencies (bessel) or centers (gaussian)
+    int envelope = 6;               ///< exponent p of the polynomial cutoff
+    bool envelope_on_basis = true;  ///< else on the outputs of the radial network
     Transform transform = Transform::None;
     double a = 0.0, p = 0.0, q = 0.0;  ///< agnesi
     double alpha = 0.0;                ///< soft
@@ -44,23 +44,24 @@ struct Zbl {
     double exponent = 0.3;
     double prefactor = 0.4543;
     std::array<double, 4> c{};
-    std::vector<double> radii;         ///< [species] Å
+    std::vector<double> radii;  ///< [species] Å
 };
 
-/// Sparse coupling coefficients of the symmetric product for one (L, order): monomial v_1 <= ... <= v_order -> (M, path).
+/// Sparse coupling coefficients of the symmetric product for one (L, order): monomial v_1 <= ... <= v_order -> (M,
+/// path).
 struct ProductBasis {
     int order = 0;
     int paths = 0;
-    std::vector<std::int32_t> index;   ///< [entries, order + 2] = M, path, v...
-    std::vector<double> value;         ///< [entries]
+    std::vector<std::int32_t> index;  ///< [entries, order + 2] = M, path, v...
+    std::vector<double> value;        ///< [entries]
 };
 
-using Path = std::array<int, 3>;       ///< l1 (sender features), l2 (harmonics), l3 (density)
+using Path = std::array<int, 3>;  ///< l1 (sender features), l2 (harmonics), l3 (density)
 
 struct Layer {
     enum class Readout { None, Linear, Mlp };
-    int hidden_in = 0;                 ///< largest l of the features that enter
-    int hidden_out = 0;                ///< largest l of the features that leave
+    int hidden_in = 0;   ///< largest l of the features that enter
+    int hidden_out = 0;  ///< largest l of the features that leave
     int correlation = 1;
     std::vector<Path> paths;
     bool mixing_by_species = false;
@@ -68,21 +69,22 @@ struct Layer {
     bool skip = false;
     Readout readout = Readout::None;
 
-    std::vector<Array> up;             ///< by l: [K, K]
-    std::vector<Array> radial;         ///< network weights [in, out]
-    std::vector<Array> density_net;    ///< network weights [in, out]
-    std::vector<Array> mix;            ///< by l: [P_l K, K] or [species, P_l K, K]
-    std::vector<std::vector<Array>> product;  ///< by L, by order - 1: [species, paths, K], empty where there is no coupling
-    std::vector<Array> out;            ///< by L: [K, K]
-    std::vector<Array> skip_weights;   ///< by L: [species, K, K]
-    Array readout0;                    ///< linear [heads, K]; mlp [heads, K, n]
-    Array readout1;                    ///< mlp [heads, n]
+    std::vector<Array> up;           ///< by l: [K, K]
+    std::vector<Array> radial;       ///< network weights [in, out]
+    std::vector<Array> density_net;  ///< network weights [in, out]
+    std::vector<Array> mix;          ///< by l: [P_l K, K] or [species, P_l K, K]
+    std::vector<std::vector<Array>>
+        product;                      ///< by L, by order - 1: [species, paths, K], empty where there is no coupling
+    std::vector<Array> out;           ///< by L: [K, K]
+    std::vector<Array> skip_weights;  ///< by L: [species, K, K]
+    Array readout0;                   ///< linear [heads, K]; mlp [heads, K, n]
+    Array readout1;                   ///< mlp [heads, n]
 };
 
 struct Model {
     enum class Activation { Silu, Tanh, Identity, Abs };
-    std::vector<int> species;          ///< atomic numbers
-    double cutoff = 0.0;               ///< Å
+    std::vector<int> species;  ///< atomic numbers
+    double cutoff = 0.0;       ///< Å
     int channels = 0;
     int l_max = 0;
     std::vector<std::string> heads;
@@ -94,8 +96,8 @@ struct Model {
     Array e0;                          ///< [heads, species] eV
     std::vector<double> scale, shift;  ///< [heads]
     std::vector<Layer> layers;
-    std::vector<std::vector<ProductBasis>> basis;   ///< by L, by order - 1
-    std::string card;                  ///< JSON text, for people
+    std::vector<std::vector<ProductBasis>> basis;  ///< by L, by order - 1
+    std::string card;                              ///< JSON text, for people
 
     [[nodiscard]] std::int64_t parameters() const;
 };

@@ -53,7 +53,8 @@ public:
         if (!value.is_number_integer()) fail("the key '" + key + "' is not an integer");
         const auto number = value.get<std::int64_t>();
         if (number < low || number > high)
-            fail("'" + key + "' is " + std::to_string(number) + ", outside " + std::to_string(low) + ".." + std::to_string(high));
+            fail("'" + key + "' is " + std::to_string(number) + ", outside " + std::to_string(low) + ".." +
+                 std::to_string(high));
         return static_cast<int>(number);
     }
 
@@ -98,7 +99,8 @@ public:
         }
         if (network.empty()) fail("the array '" + prefix + ".0' is missing");
         if (width != outputs)
-            fail("the network '" + prefix + "' ends in " + std::to_string(width) + " outputs, not " + std::to_string(outputs));
+            fail("the network '" + prefix + "' ends in " + std::to_string(width) + " outputs, not " +
+                 std::to_string(outputs));
         return network;
     }
 
@@ -196,25 +198,29 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
         reader.fail("layer " + std::to_string(t) + " takes features up to l = " + std::to_string(layer.hidden_in) +
                     ", the one before gives l = " + std::to_string(expected_in));
     const auto mixing = reader.get<std::string>(text, "mixing");
-    if (mixing != "shared" && mixing != "species") reader.fail("'mixing' is '" + mixing + "', not 'shared' or 'species'");
+    if (mixing != "shared" && mixing != "species")
+        reader.fail("'mixing' is '" + mixing + "', not 'shared' or 'species'");
     layer.mixing_by_species = mixing == "species";
     layer.density = reader.get<bool>(text, "density");
     layer.skip = reader.get<bool>(text, "skip");
     const auto readout = reader.get<std::string>(text, "readout");
-    if (readout == "linear") layer.readout = Layer::Readout::Linear;
-    else if (readout == "mlp") layer.readout = Layer::Readout::Mlp;
-    else if (readout != "none") reader.fail("the readout '" + readout + "' is unknown (none, linear, mlp)");
+    if (readout == "linear")
+        layer.readout = Layer::Readout::Linear;
+    else if (readout == "mlp")
+        layer.readout = Layer::Readout::Mlp;
+    else if (readout != "none")
+        reader.fail("the readout '" + readout + "' is unknown (none, linear, mlp)");
 
     layer.paths = reader.get<std::vector<Path>>(text, "paths");
     std::vector<std::int64_t> paths_into(static_cast<std::size_t>(model.l_max + 1), 0);
     int last = 0;
     std::set<Path> seen;
     for (const auto& [l1, l2, l3] : layer.paths) {
-        const bool valid = l1 >= 0 && l1 <= layer.hidden_in && l2 >= 0 && l2 <= model.l_max && l3 >= last && l3 <= model.l_max &&
-                           (l1 + l2 + l3) % 2 == 0 && l3 <= l1 + l2 && l3 >= std::abs(l1 - l2);
+        const bool valid = l1 >= 0 && l1 <= layer.hidden_in && l2 >= 0 && l2 <= model.l_max && l3 >= last &&
+                           l3 <= model.l_max && (l1 + l2 + l3) % 2 == 0 && l3 <= l1 + l2 && l3 >= std::abs(l1 - l2);
         if (!valid || !seen.insert({l1, l2, l3}).second)
-            reader.fail("layer " + std::to_string(t) + " has an impossible, unsorted or repeated path (" + std::to_string(l1) + ", " +
-                        std::to_string(l2) + ", " + std::to_string(l3) + ")");
+            reader.fail("layer " + std::to_string(t) + " has an impossible, unsorted or repeated path (" +
+                        std::to_string(l1) + ", " + std::to_string(l2) + ", " + std::to_string(l3) + ")");
         last = l3;
         ++paths_into[static_cast<std::size_t>(l3)];
     }
@@ -222,8 +228,10 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
         if (paths_into[static_cast<std::size_t>(l)] == 0)
             reader.fail("layer " + std::to_string(t) + " has no path into l = " + std::to_string(l));
 
-    for (int l = 0; l <= layer.hidden_in; ++l) layer.up.push_back(reader.take(prefix + "up." + std::to_string(l), {K, K}));
-    layer.radial = reader.take_network(prefix + "radial", model.radial.size, static_cast<std::int64_t>(layer.paths.size()) * K);
+    for (int l = 0; l <= layer.hidden_in; ++l)
+        layer.up.push_back(reader.take(prefix + "up." + std::to_string(l), {K, K}));
+    layer.radial =
+        reader.take_network(prefix + "radial", model.radial.size, static_cast<std::int64_t>(layer.paths.size()) * K);
     if (layer.density) layer.density_net = reader.take_network(prefix + "density", model.radial.size, 1);
     for (int l = 0; l <= model.l_max; ++l) {
         const std::int64_t rows = paths_into[static_cast<std::size_t>(l)] * K;
@@ -236,7 +244,8 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
             const ProductBasis& basis = model.basis[static_cast<std::size_t>(L)][static_cast<std::size_t>(order - 1)];
             const std::string key = prefix + "product." + std::to_string(L) + "." + std::to_string(order);
             if (basis.paths == 0 && reader.has(key))
-                reader.fail("the array '" + key + "' has no couplings: 'basis." + std::to_string(L) + "." + std::to_string(order) + "' is missing");
+                reader.fail("the array '" + key + "' has no couplings: 'basis." + std::to_string(L) + "." +
+                            std::to_string(order) + "' is missing");
             weights.push_back(basis.paths > 0 ? reader.take(key, {nz, basis.paths, K}) : Array{});
         }
         layer.product.push_back(std::move(weights));
@@ -261,7 +270,8 @@ Model build_model(Reader& reader, const json& text) {
         if (z < 1 || z > 118 || std::count(model.species.begin(), model.species.end(), z) != 1)
             reader.fail("'species' holds " + std::to_string(z) + ", which is repeated or not an atomic number");
     model.cutoff = reader.number(text, "cutoff");
-    if (model.cutoff <= 0 || model.cutoff > 100) reader.fail("the cutoff is " + std::to_string(model.cutoff) + " Å, outside 0..100 Å");
+    if (model.cutoff <= 0 || model.cutoff > 100)
+        reader.fail("the cutoff is " + std::to_string(model.cutoff) + " Å, outside 0..100 Å");
     model.channels = reader.integer(text, "channels", 1, max_channels);
     model.l_max = reader.integer(text, "l_max", 0, max_l);
     model.heads = reader.get<std::vector<std::string>>(text, "heads");
@@ -278,11 +288,16 @@ Model build_model(Reader& reader, const json& text) {
         model.zbl.radii = reader.take_vector("zbl.radii", nz);
     }
     const std::string activation = text.value("activation", std::string("silu"));
-    if (activation == "silu") model.activation = Model::Activation::Silu;
-    else if (activation == "tanh") model.activation = Model::Activation::Tanh;
-    else if (activation == "identity") model.activation = Model::Activation::Identity;
-    else if (activation == "abs") model.activation = Model::Activation::Abs;
-    else reader.fail("the activation '" + activation + "' is unknown (silu, tanh, identity, abs)");
+    if (activation == "silu")
+        model.activation = Model::Activation::Silu;
+    else if (activation == "tanh")
+        model.activation = Model::Activation::Tanh;
+    else if (activation == "identity")
+        model.activation = Model::Activation::Identity;
+    else if (activation == "abs")
+        model.activation = Model::Activation::Abs;
+    else
+        reader.fail("the activation '" + activation + "' is unknown (silu, tanh, identity, abs)");
     model.card = text.contains("card") ? text.at("card").dump() : "{}";
     model.embedding = reader.take("embedding", {nz, model.channels});
     model.e0 = reader.take("energy.e0", {heads, nz});
@@ -307,14 +322,18 @@ Model build_model(Reader& reader, const json& text) {
 }
 
 json describe_radial(const RadialBasis& radial) {
-    json text = {{"size", radial.size}, {"envelope", radial.envelope}, {"envelope_on", radial.envelope_on_basis ? "basis" : "weights"}};
+    json text = {{"size", radial.size},
+                 {"envelope", radial.envelope},
+                 {"envelope_on", radial.envelope_on_basis ? "basis" : "weights"}};
     if (radial.kind == RadialBasis::Kind::Bessel) text.update({{"basis", "bessel"}, {"prefactor", radial.prefactor}});
-    if (radial.kind == RadialBasis::Kind::Gaussian) text.update({{"basis", "gaussian"}, {"coefficient", radial.coefficient}});
+    if (radial.kind == RadialBasis::Kind::Gaussian)
+        text.update({{"basis", "gaussian"}, {"coefficient", radial.coefficient}});
     if (radial.kind == RadialBasis::Kind::Chebyshev) text["basis"] = "chebyshev";
     text["transform"] = {{"type", "none"}};
     if (radial.transform == RadialBasis::Transform::Agnesi)
         text["transform"] = {{"type", "agnesi"}, {"a", radial.a}, {"p", radial.p}, {"q", radial.q}};
-    if (radial.transform == RadialBasis::Transform::Soft) text["transform"] = {{"type", "soft"}, {"alpha", radial.alpha}};
+    if (radial.transform == RadialBasis::Transform::Soft)
+        text["transform"] = {{"type", "soft"}, {"alpha", radial.alpha}};
     return text;
 }
 
@@ -398,7 +417,8 @@ std::int64_t Model::parameters() const {
         for (const Array& item : items) count += item.data.size();
     };
     for (const Layer& layer : layers) {
-        add(layer.up), add(layer.radial), add(layer.density_net), add(layer.mix), add(layer.out), add(layer.skip_weights);
+        add(layer.up), add(layer.radial), add(layer.density_net), add(layer.mix), add(layer.out),
+            add(layer.skip_weights);
         for (const auto& weights : layer.product) add(weights);
         count += layer.readout0.data.size() + layer.readout1.data.size();
     }
@@ -409,15 +429,17 @@ Model read_model(const std::vector<char>& bytes, const std::string& name) {
     Container container = parse_container(bytes, name);
     const auto found = container.metadata.find("equipot");
     if (found == container.metadata.end())
-        throw Error("model file '" + name + "' is a safetensors file but not an equipot model: it has no 'equipot' description");
+        throw Error("model file '" + name +
+                    "' is a safetensors file but not an equipot model: it has no 'equipot' description");
     const json text = json::parse(found->second, nullptr, false);
     Reader reader(std::move(container), name);
     if (text.is_discarded() || !text.is_object()) reader.fail("its description is not a JSON object");
     const json& version = reader.at(text, "version");
-    if (!version.is_number_integer() || version.get<std::int64_t>() < 1) reader.fail("its format version is not a positive integer");
+    if (!version.is_number_integer() || version.get<std::int64_t>() < 1)
+        reader.fail("its format version is not a positive integer");
     if (version.get<std::int64_t>() > format_version)
-        reader.fail("it has format version " + version.dump() + ", this equipot reads up to " + std::to_string(format_version) +
-                    "; update equipot");
+        reader.fail("it has format version " + version.dump() + ", this equipot reads up to " +
+                    std::to_string(format_version) + "; update equipot");
     return build_model(reader, text);
 }
 

@@ -99,7 +99,8 @@ Container parse_container(const std::vector<char>& bytes, const std::string& nam
         }
     }
     if (covered != data_size)
-        damaged(name, "it holds " + std::to_string(data_size) + " bytes of data, its header describes " + std::to_string(covered));
+        damaged(name, "it holds " + std::to_string(data_size) + " bytes of data, its header describes " +
+                          std::to_string(covered));
     return container;
 }
 

@@ -13,10 +13,10 @@ namespace equipot {
 struct Graph {
     std::int64_t owned = 0;
     std::int64_t total = 0;
-    std::span<const std::int32_t> atomic_numbers;   ///< [total]
-    std::span<const std::int64_t> first;            ///< [owned + 1], edges of atom i are first[i] .. first[i+1]
-    std::span<const std::int32_t> neighbor;         ///< [edges], the sender j in [0, total)
-    std::span<const double> displacement;           ///< [edges * 3], r_ij in Å; edges beyond the cutoff contribute nothing
+    std::span<const std::int32_t> atomic_numbers;  ///< [total]
+    std::span<const std::int64_t> first;           ///< [owned + 1], edges of atom i are first[i] .. first[i+1]
+    std::span<const std::int32_t> neighbor;        ///< [edges], the sender j in [0, total)
+    std::span<const double> displacement;  ///< [edges * 3], r_ij in Å; edges beyond the cutoff contribute nothing
 };
 
 /// Keeps halo atoms in step between layers. Both verbs are collective: every rank calls them the same number of times,

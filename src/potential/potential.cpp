@@ -40,7 +40,9 @@ System probe_structure(const std::vector<std::int32_t>& atomic_numbers, double c
         return static_cast<double>(state >> 11) / 9007199254740992.0;
     };
     const std::size_t atoms = std::clamp<std::size_t>(3 * atomic_numbers.size(), 8, 48);
-    const auto closest = [](std::int32_t a, std::int32_t b) { return a == 1 || b == 1 ? 0.7 : 1.1; };   // Å, as in short bonds
+    const auto closest = [](std::int32_t a, std::int32_t b) {
+        return a == 1 || b == 1 ? 0.7 : 1.1;
+    };  // Å, as in short bonds
     double radius = std::min(0.75 * cutoff, 1.3 * std::cbrt(static_cast<double>(atoms)));
     for (int tries = 0; probe.atomic_numbers.size() < atoms;) {
         double x[3], r2 = 0;
@@ -52,7 +54,8 @@ System probe_structure(const std::vector<std::int32_t>& atomic_numbers, double c
         bool free = r2 < radius * radius;
         for (std::size_t a = 0; free && a < probe.atomic_numbers.size(); ++a) {
             double d2 = 0;
-            for (std::size_t c = 0; c < 3; ++c) d2 += (x[c] - probe.positions[3 * a + c]) * (x[c] - probe.positions[3 * a + c]);
+            for (std::size_t c = 0; c < 3; ++c)
+                d2 += (x[c] - probe.positions[3 * a + c]) * (x[c] - probe.positions[3 * a + c]);
             free = std::sqrt(d2) > closest(z, probe.atomic_numbers[a]);
         }
         if (free) {
@@ -79,22 +82,23 @@ struct Potential::Impl {
     int head = 0;
     std::string isa;
     std::unique_ptr<kernels::Evaluator> evaluator;
-    std::vector<int> active;                  // species indices of the current plan, ascending
-    double table_error = 0;                   // eV/Å, of the current tables
+    std::vector<int> active;  // species indices of the current plan, ascending
+    double table_error = 0;   // eV/Å, of the current tables
     NeighborList neighbors;
-    std::vector<std::int32_t> species;        // [total] of the current graph, indices into active
+    std::vector<std::int32_t> species;  // [total] of the current graph, indices into active
 
     int index_of(std::int32_t z) const {
         const auto found = std::find(model.species.begin(), model.species.end(), z);
         if (found != model.species.end()) return static_cast<int>(found - model.species.begin());
         std::string known;
         for (const int s : model.species) known += (known.empty() ? "" : " ") + element_symbol(s);
-        throw Error("the model has no element " + element_symbol(z) + " (atomic number " + std::to_string(z) + "); it has " + known);
+        throw Error("the model has no element " + element_symbol(z) + " (atomic number " + std::to_string(z) +
+                    "); it has " + known);
     }
 
     /// Extends the plan to these elements and fills `species`.
     void adopt(std::span<const std::int32_t> atomic_numbers) {
-        std::array<int, 119> index{};         // atomic number -> model species + 1
+        std::array<int, 119> index{};  // atomic number -> model species + 1
         std::vector<int> wanted = active;
         for (const std::int32_t z : atomic_numbers) {
             if (z >= 1 && z <= 118 && index[static_cast<std::size_t>(z)] != 0) continue;
@@ -105,7 +109,8 @@ struct Potential::Impl {
         std::sort(wanted.begin(), wanted.end());
         if (wanted != active) build(wanted);
         std::vector<std::int32_t> position(model.species.size(), 0);
-        for (std::size_t a = 0; a < active.size(); ++a) position[static_cast<std::size_t>(active[a])] = static_cast<std::int32_t>(a);
+        for (std::size_t a = 0; a < active.size(); ++a)
+            position[static_cast<std::size_t>(active[a])] = static_cast<std::int32_t>(a);
         species.resize(atomic_numbers.size());
         for (std::size_t i = 0; i < atomic_numbers.size(); ++i)
             species[i] = position[static_cast<std::size_t>(index[static_cast<std::size_t>(atomic_numbers[i])] - 1)];
@@ -125,17 +130,18 @@ struct Potential::Impl {
         list.update(probe, model.cutoff);
         const Graph graph = list.graph();
         std::vector<std::int32_t> indices;
-        for (std::size_t i = 0; i < probe.atomic_numbers.size(); ++i) indices.push_back(static_cast<std::int32_t>(i % elements.size()));
+        for (std::size_t i = 0; i < probe.atomic_numbers.size(); ++i)
+            indices.push_back(static_cast<std::int32_t>(i % elements.size()));
         NoExchange none;
         Result exact, splined;
         evaluator->compute(graph, indices, none, {}, exact);
         double size = 0;
         for (const double f : exact.forces) size = std::max(size, std::abs(f));
-        // The table error is of order 5 (double, quintic) or 3 (float, cubic) in the step, so one measurement tells how many
-        // intervals the target needs. The target leaves room for environments denser than the probe, which amplify errors;
-        // forces cannot agree better than round-off where they are large.
+        // The table error is of order 5 (double, quintic) or 3 (float, cubic) in the step, so one measurement tells how
+        // many intervals the target needs. The target leaves room for environments denser than the probe, which amplify
+        // errors; forces cannot agree better than round-off where they are large.
         const bool is_double = options.precision == Precision::Double;
-        const double target = is_double ? std::max(1e-11, 3e-14 * size) : std::max(1e-6, 1e-7 * size);
+        const double target = is_double ? std::max(1e-11, 3e-14 * size) : std::max(1e-5, 1e-6 * size);
         const double order = is_double ? 5 : 3;
         int intervals = 128;
         for (int attempt = 0; attempt < 3; ++attempt) {
@@ -179,18 +185,21 @@ int Potential::exchange_width() const {
 
 int Potential::feature_width() const {
     int width = 0;
-    for (const Layer& layer : impl_->model.layers) width += (layer.hidden_out + 1) * (layer.hidden_out + 1) * impl_->model.channels;
+    for (const Layer& layer : impl_->model.layers)
+        width += (layer.hidden_out + 1) * (layer.hidden_out + 1) * impl_->model.channels;
     return width;
 }
 
 std::string Potential::execution() const {
     const int threads = Kokkos::DefaultHostExecutionSpace().concurrency();
-    const char* precision = impl_->options.precision == Precision::Double ? "double"
+    const char* precision = impl_->options.precision == Precision::Double  ? "double"
                             : impl_->options.precision == Precision::Mixed ? "mixed"
                                                                            : "float";
-    return std::string(Kokkos::DefaultHostExecutionSpace::name()) + ", " + std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") +
-           impl_->isa + ", " + precision;
+    return std::string(Kokkos::DefaultHostExecutionSpace::name()) + ", " + std::to_string(threads) +
+           (threads == 1 ? " thread, " : " threads, ") + impl_->isa + ", " + precision;
 }
+
+double Potential::measure_peak() const { return impl_->evaluator->measure_peak(); }
 
 double Potential::prepare(std::span<const std::int32_t> atomic_numbers) {
     const std::scoped_lock lock(engine_mutex());

@@ -17,35 +17,43 @@ enum class Precision { Double, Float, Mixed };
 enum class Radial { Splined, Exact };
 
 struct LoadOptions {
-    std::string head;                        ///< empty: the only head; with several heads the name is required
+    std::string head;  ///< empty: the only head; with several heads the name is required
     Precision precision = Precision::Double;
-    Radial radial = Radial::Splined;         ///< Exact evaluates the radial network on every edge (slow; for checks and fits)
+    Radial radial = Radial::Splined;  ///< Exact evaluates the radial network on every edge (slow; for checks and fits)
 };
 
 /// What to compute besides the energy and the energies of atoms.
 struct Properties {
-    bool forces = true;                      ///< also the total virial
-    bool virials = false;                    ///< symmetric per-atom virials, half to each atom of an edge
-    bool centroid_virials = false;           ///< 9-component, for heat flux: r_ij ⊗ f_j given to the sending atom j
-    bool features = false;                   ///< the last features of every layer, scalars and higher l
+    bool forces = true;             ///< also the total virial
+    bool virials = false;           ///< symmetric per-atom virials, half to each atom of an edge
+    bool centroid_virials = false;  ///< 9-component, for heat flux: r_ij ⊗ f_j given to the sending atom j
+    bool features = false;          ///< the last features of every layer, scalars and higher l
+    bool profile = false;           ///< where the time goes; costs some time itself
+};
+
+/// One stage of one call, summed over threads. Bytes are those that must come from beyond the first-level cache.
+struct StageProfile {
+    std::string stage;
+    double seconds = 0, multiply_adds = 0, bytes = 0;
 };
 
 /// Reused between calls: vectors keep their capacity.
 struct Result {
-    double energy = 0.0;                     ///< eV, owned atoms only
-    std::vector<double> energies;            ///< [owned] eV, with E0
-    std::vector<double> forces;              ///< [total, 3] eV/Å; rows of halo atoms are to be added to their owners
-    std::array<double, 9> virial{};          ///< eV, row-major, summed over the edges of this graph
-    std::vector<double> virials;             ///< [total, 9] eV
-    std::vector<double> centroid_virials;    ///< [total, 9] eV
-    std::vector<double> features;            ///< [owned, feature_width]
+    double energy = 0.0;                   ///< eV, owned atoms only
+    std::vector<double> energies;          ///< [owned] eV, with E0
+    std::vector<double> forces;            ///< [total, 3] eV/Å; rows of halo atoms are to be added to their owners
+    std::array<double, 9> virial{};        ///< eV, row-major, summed over the edges of this graph
+    std::vector<double> virials;           ///< [total, 9] eV
+    std::vector<double> centroid_virials;  ///< [total, 9] eV
+    std::vector<double> features;          ///< [owned, feature_width]
+    std::vector<StageProfile> profile;     ///< by stage, when asked for
 };
 
 /// A periodic (or not) system of atoms. Rows of `cell` are the lattice vectors; zero rows for open directions are fine.
 struct System {
-    std::vector<std::int32_t> atomic_numbers;        ///< [n]
-    std::vector<double> positions;                   ///< [n, 3] Å
-    std::array<double, 9> cell{};                    ///< Å
+    std::vector<std::int32_t> atomic_numbers;  ///< [n]
+    std::vector<double> positions;             ///< [n, 3] Å
+    std::array<double, 9> cell{};              ///< Å
     std::array<bool, 3> periodic{false, false, false};
 };
 
@@ -61,17 +69,20 @@ public:
 
     [[nodiscard]] const Model& model() const;
     [[nodiscard]] const LoadOptions& options() const;
-    [[nodiscard]] double cutoff() const;             ///< Å
-    [[nodiscard]] int layers() const;                ///< message-passing layers
-    [[nodiscard]] int head() const;                  ///< index into model().heads
-    [[nodiscard]] int exchange_width() const;        ///< the largest row an Exchange will be given
-    [[nodiscard]] int feature_width() const;         ///< numbers per atom in Result::features
-    [[nodiscard]] std::string execution() const;     ///< for people: "OpenMP, 2 threads, AVX-512, double"
+    [[nodiscard]] double cutoff() const;          ///< Å
+    [[nodiscard]] int layers() const;             ///< message-passing layers
+    [[nodiscard]] int head() const;               ///< index into model().heads
+    [[nodiscard]] int exchange_width() const;     ///< the largest row an Exchange will be given
+    [[nodiscard]] int feature_width() const;      ///< numbers per atom in Result::features
+    [[nodiscard]] std::string execution() const;  ///< for people: "OpenMP, 2 threads, AVX-512, double"
 
-    /// Builds radial tables for these elements now instead of at first use. Returns the largest force error of the tables
-    /// against the exact radial on a probe structure (eV/Å); 0 with Radial::Exact.
+    /// Builds radial tables for these elements now instead of at first use. Returns the largest force error of the
+    /// tables against the exact radial on a probe structure (eV/Å); 0 with Radial::Exact.
     /// @throws Error naming an element that the model lacks.
     double prepare(std::span<const std::int32_t> atomic_numbers);
+
+    /// Fused multiply-adds per second that one thread reaches in the working precision, measured now.
+    [[nodiscard]] double measure_peak() const;
 
     void compute(const System& system, const Properties& what, Result& result);
     void compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result);
@@ -81,8 +92,8 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-/// Initialises Kokkos once per process if nobody has (threads = 0: OMP_NUM_THREADS or all cores). Never finalised by us:
-/// LAMMPS and Python may load and unload the library in any order.
+/// Initialises Kokkos once per process if nobody has (threads = 0: OMP_NUM_THREADS or all cores). Never finalised by
+/// us: LAMMPS and Python may load and unload the library in any order.
 void ensure_kokkos(int threads = 0);
 
 }  // namespace equipot

@@ -1,5 +1,5 @@
-// Small models with random weights for tests: every stage is exercised, couplings are those that can be written by hand.
-// SPDX-License-Identifier: MIT
+// Small models with random weights for tests: every stage is exercised, couplings are those that can be written by
+// hand. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cmath>
@@ -112,9 +112,12 @@ inline Model random_model(const ModelOptions& options) {
             layer.out.push_back(array({K, K}, unit));
         }
         if (layer.skip)
-            for (int L = 0; L <= std::min(layer.hidden_in, layer.hidden_out); ++L) layer.skip_weights.push_back(array({nz, K, K}, unit));
-        if (layer.readout == Layer::Readout::Linear) layer.readout0 = array({2, K}, unit);
-        else layer.readout0 = array({2, K, 5}, unit), layer.readout1 = array({2, 5}, 1);
+            for (int L = 0; L <= std::min(layer.hidden_in, layer.hidden_out); ++L)
+                layer.skip_weights.push_back(array({nz, K, K}, unit));
+        if (layer.readout == Layer::Readout::Linear)
+            layer.readout0 = array({2, K}, unit);
+        else
+            layer.readout0 = array({2, K, 5}, unit), layer.readout1 = array({2, 5}, 1);
         hidden = layer.hidden_out;
         model.layers.push_back(std::move(layer));
     }

@@ -37,7 +37,12 @@ std::vector<ModelOptions> architectures() {
     return {{.layers = 1},
             {.layers = 2},
             {.layers = 2, .l_max = 3, .hidden = 2, .density = true, .transform = Transform::Agnesi},
-            {.layers = 3, .channels = 9, .density = true, .skip = false, .mixing_by_species = true, .transform = Transform::Soft},
+            {.layers = 3,
+             .channels = 9,
+             .density = true,
+             .skip = false,
+             .mixing_by_species = true,
+             .transform = Transform::Soft},
             {.layers = 2, .channels = 1, .l_max = 1, .zbl = false}};
 }
 
@@ -65,7 +70,8 @@ private:
     template <class Real>
     void add(Real* rows, int width) const {
         for (std::size_t h = 0; h < owner.size(); ++h)
-            for (int c = 0; c < width; ++c) rows[owner[h] * width + c] += rows[(owned + static_cast<std::int64_t>(h)) * width + c];
+            for (int c = 0; c < width; ++c)
+                rows[owner[h] * width + c] += rows[(owned + static_cast<std::int64_t>(h)) * width + c];
     }
 };
 
@@ -95,7 +101,8 @@ TEST_CASE("forces and virial are derivatives of the energy") {
                 const auto strained = [&](double e) {
                     System s = system;
                     const std::size_t row = component / 3, column = component % 3;
-                    for (std::size_t a = 0; a < s.positions.size(); a += 3) s.positions[a + column] += e * system.positions[a + row];
+                    for (std::size_t a = 0; a < s.positions.size(); a += 3)
+                        s.positions[a + column] += e * system.positions[a + row];
                     for (std::size_t v = 0; v < 9; v += 3) s.cell[v + column] += e * system.cell[v + row];
                     return s;
                 };
@@ -165,19 +172,22 @@ TEST_CASE("halo atoms and exchange give what periodic images give, and the same 
         std::vector<std::int32_t> neighbor(graph.neighbor.begin(), graph.neighbor.end());
         std::map<std::array<long, 4>, std::int32_t> known;
         for (std::int64_t i = 0; i < graph.owned; ++i)
-            for (std::int64_t e = graph.first[static_cast<std::size_t>(i)]; e < graph.first[static_cast<std::size_t>(i) + 1]; ++e) {
+            for (std::int64_t e = graph.first[static_cast<std::size_t>(i)];
+                 e < graph.first[static_cast<std::size_t>(i) + 1]; ++e) {
                 const auto edge = static_cast<std::size_t>(e);
                 const std::int32_t j = neighbor[edge];
                 std::array<long, 4> key{j, 0, 0, 0};
                 bool image = false;
                 for (std::size_t c = 0; c < 3; ++c) {
-                    const double shift = graph.displacement[3 * edge + c] + system.positions[static_cast<std::size_t>(3 * i) + c] -
+                    const double shift = graph.displacement[3 * edge + c] +
+                                         system.positions[static_cast<std::size_t>(3 * i) + c] -
                                          system.positions[static_cast<std::size_t>(3 * j) + c];
                     key[c + 1] = std::lround(1e6 * shift);
                     image = image || std::abs(shift) > 1e-3;
                 }
                 if (!image) continue;
-                const auto [entry, is_new] = known.emplace(key, static_cast<std::int32_t>(graph.owned) + static_cast<std::int32_t>(images.owner.size()));
+                const auto [entry, is_new] = known.emplace(
+                    key, static_cast<std::int32_t>(graph.owned) + static_cast<std::int32_t>(images.owner.size()));
                 if (is_new) {
                     images.owner.push_back(j);
                     numbers.push_back(numbers[static_cast<std::size_t>(j)]);
@@ -228,7 +238,8 @@ TEST_CASE("nothing, one atom, and neighbours out of reach") {
 }
 
 TEST_CASE("float agrees with double to what float can") {
-    Potential in_double(random_model({}), {.head = "first"}), in_float(random_model({}), {.head = "first", .precision = Precision::Mixed});
+    Potential in_double(random_model({}), {.head = "first"}),
+        in_float(random_model({}), {.head = "first", .precision = Precision::Mixed});
     const System system = water_like(8);
     Result a, b;
     in_double.compute(system, {}, a);
@@ -257,7 +268,8 @@ TEST_CASE("a model survives its file; damaged files are refused in words") {
 
     std::ifstream file(path, std::ios::binary);
     const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{7}, std::size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
         const std::vector<char> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
         CHECK_THROWS_AS(read_model(cut, "cut"), Error);
     }

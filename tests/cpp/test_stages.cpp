@@ -1,5 +1,5 @@
-// Each stage alone: its formula on cases with known answers, and its adjoint against finite differences or the inner-product identity.
-// SPDX-License-Identifier: MIT
+// Each stage alone: its formula on cases with known answers, and its adjoint against finite differences or the
+// inner-product identity. SPDX-License-Identifier: MIT
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <random>
@@ -74,7 +74,8 @@ TEST_CASE("adjoint of the harmonics matches central differences") {
         plus[c] += h;
         minus[c] -= h;
         // Central differences err by h² f'''/6: about 1e-9 here.
-        CHECK((g[c] - along * r[c] / length) / length == Approx((energy(plus) - energy(minus)) / (2 * h)).epsilon(1e-7));
+        CHECK((g[c] - along * r[c] / length) / length ==
+              Approx((energy(plus) - energy(minus)) / (2 * h)).epsilon(1e-7));
     }
 }
 
@@ -157,9 +158,11 @@ TEST_CASE("the density stage and its adjoint") {
 TEST_CASE("mixing multiplies rows, in blocks or alone") {
     for (const int rows : {1, 3, 4, 9}) {
         constexpr int channels = 12;
-        const auto in = random_vector(static_cast<std::size_t>(rows * channels), 7), W = random_vector(channels * channels, 8);
+        const auto in = random_vector(static_cast<std::size_t>(rows * channels), 7),
+                   W = random_vector(channels * channels, 8);
         std::vector<double> out(in.size(), 1.0);
-        mix<P, true>(Blocks{0, channels / P::width, 1}, channels, rows, {in.data(), 1, channels}, W.data(), {out.data(), 1, channels});
+        mix<P, true>(Blocks{0, channels / P::width, 1}, channels, rows, {in.data(), 1, channels}, W.data(),
+                     {out.data(), 1, channels});
         for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r)
             for (std::size_t c = 0; c < channels; ++c) {
                 double sum = 1;
@@ -171,7 +174,7 @@ TEST_CASE("mixing multiplies rows, in blocks or alone") {
 
 TEST_CASE("the product is the polynomial it is told, and its adjoint the gradient") {
     // B_0 = 2 A_1 + A_0 A_2 + 3 A_0 A_1 A_2 ,  B_1 = A_2³
-    const ProductNode nodes[] = {{0, 0}, {0, 0}, {1, 1}, {0, 2}, {3, 2}};   // 1, A0, A0 A1, A2, A2²
+    const ProductNode nodes[] = {{0, 0}, {0, 0}, {1, 1}, {0, 2}, {3, 2}};  // 1, A0, A0 A1, A2, A2²
     const ProductGroup groups[] = {{0, 0, 0, 1}, {1, 0, 1, 2}, {2, 0, 2, 3}, {4, 1, 3, 4}};
     const int variables[] = {1, 2, 2, 2};
     const ProductProgram program{nodes, groups, variables, 5, 4, 4, 3, 2};
