@@ -1,9 +1,9 @@
-"""Where a step's time goes: time, counted multiply-adds and bytes per atom and stage, against the machine's measured peaks.
+"""Where a step's time goes: multiply-adds and bytes per atom and stage, against the machine's measured peaks.
 
     python benchmarks/roofline.py [--model FILE] [--system NAME] [--precision mixed] [--save PAGE.md]
 
-One thread, so that stages add up. The multiply-adds are those the algorithm asks for, counted where the stages are called;
-bytes are what has to come from beyond the first-level cache at least once: tables, weights and neighbours' features.
+One thread, so that stages add up. The multiply-adds are those the algorithm asks for, counted where the stages are
+called; bytes are what has to come from beyond the first-level cache at least once: tables, weights, features.
 A stage's roof is the lower of the arithmetic peak and (multiply-adds per byte) x (bytes per second of memory).
 """
 # SPDX-License-Identifier: MIT
@@ -72,7 +72,7 @@ def page(potential: equipot.Potential, name: str, system: str, repeats: int) -> 
         f"**Whole step: {whole / n * 1e6:.1f} µs/atom, {work / n / 1e6:.2f} million multiply-adds per atom, "
         f"{100 * work / whole / peak:.0f} % of peak.**",
         "",
-        "| stage | µs/atom | 10⁶ multiply-adds/atom | kB/atom | multiply-adds/byte | 10⁹ multiply-adds/s | of peak |",
+        "| stage | µs/atom | 10⁶ multiply-adds/atom | kB/atom | per byte | 10⁹ multiply-adds/s | of peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for stage in stages:
@@ -86,14 +86,17 @@ def page(potential: equipot.Potential, name: str, system: str, repeats: int) -> 
             + (f"{rate / 1e9:.1f} | {100 * rate / peak:.0f} % |" if counted else "- | - |")
         )
     rest = whole - sum(stage["seconds"] for stage in stages)
-    lines += [f"| rest (neighbours, sums, Python; less what reading the clock adds) | {rest / n * 1e6:.1f} | - | - | - | - | - |", ""]
+    label = "rest (neighbours, sums, Python; less what reading the clock adds)"
+    lines += [f"| {label} | {rest / n * 1e6:.1f} | - | - | - | - | - |", ""]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", type=Path, help="default: potentials/Si.equipot; may be repeated")
-    parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="default: the first that the model knows")
+    parser.add_argument(
+        "--system", action="append", choices=list(SYSTEMS), help="default: the first that the model knows"
+    )
     parser.add_argument("--precision", action="append", choices=["float64", "float32", "mixed"], help="default: mixed")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--save", type=Path, help="also write the page to this file")

@@ -206,8 +206,8 @@ class Potential:
         Returns
         -------
         list of dict
-            Per stage: ``stage`` (name), ``seconds`` (summed over threads; reading the clock adds some), ``multiply_adds``
-            and ``bytes`` (those from beyond the first-level cache).
+            Per stage: ``stage`` (name), ``seconds`` (summed over threads; reading the clock adds some),
+            ``multiply_adds`` and ``bytes`` (those from beyond the first-level cache).
         """
         self._check_species(atoms, "")
         raw = self._engine.compute(
