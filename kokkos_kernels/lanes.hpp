@@ -8,6 +8,7 @@
 
 namespace equipot::kernels {
 
+// Host only: device code has no vector types, and needs none.
 template <class T, int N, class Isa>
 struct Pack {
     using Real = T;
@@ -15,25 +16,25 @@ struct Pack {
     typedef T Native __attribute__((vector_size(sizeof(T) * N)));
     Native v;
 
-    static KOKKOS_FORCEINLINE_FUNCTION Pack load(const T* p) {
+    [[gnu::always_inline]] static Pack load(const T* p) {
         Pack a;
         __builtin_memcpy(&a.v, p, sizeof(Native));
         return a;
     }
-    static KOKKOS_FORCEINLINE_FUNCTION Pack broadcast(T x) { return {x - Native{}}; }
-    static KOKKOS_FORCEINLINE_FUNCTION Pack zero() { return {Native{}}; }
-    KOKKOS_FORCEINLINE_FUNCTION void store(T* p) const { __builtin_memcpy(p, &v, sizeof(Native)); }
+    [[gnu::always_inline]] static Pack broadcast(T x) { return {x - Native{}}; }
+    [[gnu::always_inline]] static Pack zero() { return {Native{}}; }
+    [[gnu::always_inline]] void store(T* p) const { __builtin_memcpy(p, &v, sizeof(Native)); }
 
-    friend KOKKOS_FORCEINLINE_FUNCTION Pack operator+(Pack a, Pack b) { return {a.v + b.v}; }
-    friend KOKKOS_FORCEINLINE_FUNCTION Pack operator-(Pack a, Pack b) { return {a.v - b.v}; }
-    friend KOKKOS_FORCEINLINE_FUNCTION Pack operator*(Pack a, Pack b) { return {a.v * b.v}; }
-    friend KOKKOS_FORCEINLINE_FUNCTION Pack operator*(T a, Pack b) { return {a * b.v}; }
-    KOKKOS_FORCEINLINE_FUNCTION Pack& operator+=(Pack b) {
+    [[gnu::always_inline]] friend Pack operator+(Pack a, Pack b) { return {a.v + b.v}; }
+    [[gnu::always_inline]] friend Pack operator-(Pack a, Pack b) { return {a.v - b.v}; }
+    [[gnu::always_inline]] friend Pack operator*(Pack a, Pack b) { return {a.v * b.v}; }
+    [[gnu::always_inline]] friend Pack operator*(T a, Pack b) { return {a * b.v}; }
+    [[gnu::always_inline]] Pack& operator+=(Pack b) {
         v += b.v;
         return *this;
     }
 
-    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION T lane(int i) const { return v[i]; }
+    [[nodiscard, gnu::always_inline]] T lane(int i) const { return v[i]; }
 };
 
 template <class T, class Isa>
@@ -73,7 +74,7 @@ struct LaneIndex<8> {
 
 // [a0+a1, a2+a3, …, b0+b1, …]
 template <class T, int N, class Isa>
-KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> add_pairs(Pack<T, N, Isa> a, Pack<T, N, Isa> b) {
+[[gnu::always_inline]] inline Pack<T, N, Isa> add_pairs(Pack<T, N, Isa> a, Pack<T, N, Isa> b) {
     typedef typename LaneIndex<sizeof(T)>::type Index __attribute__((vector_size(sizeof(T) * N)));
     Index even, odd;
     for (int i = 0; i < N; ++i) {
