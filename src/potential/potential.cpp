@@ -141,7 +141,7 @@ struct Potential::Impl {
         // many intervals the target needs. The target leaves room for environments denser than the probe, which amplify
         // errors; forces cannot agree better than round-off where they are large.
         const bool is_double = options.precision == Precision::Double;
-        const double target = is_double ? std::max(1e-11, 3e-14 * size) : std::max(1e-5, 1e-6 * size);
+        const double target = is_double ? std::max(1e-11, 3e-14 * size) : std::max(1e-6, 1e-7 * size);
         const double order = is_double ? 5 : 3;
         int intervals = 128;
         for (int attempt = 0; attempt < 3; ++attempt) {
