@@ -18,7 +18,7 @@ build:            ## set up .venv/ with equipot, lmp and mpirun
 bench: build      ## time and memory per atom; options in BENCH, see benchmarks/README.md
 	@.venv/bin/python benchmarks/run.py $(BENCH)
 
-cuda-check:       ## compile the kernels for CUDA with nvcc (runs nothing; minutes the first time)
+cuda-check:       ## compile the kernels for CUDA with nvcc (runs nothing)
 	@tools/cuda_check.sh
 
 lint:             ## ruff and clang-format, changing nothing

@@ -101,7 +101,7 @@ class Steps:
         (Path(self.folder.name) / "in").write_text(
             f"units metal\natom_modify map yes\nnewton on\nread_data data\n{masses}\n"
             f"pair_style equipot\npair_coeff * * {Path(model).resolve()} {' '.join(symbols)}\n"
-            "velocity all create 300 1\nneighbor 0.5 bin\ntimestep 0.0005\nfix 1 all nve\nthermo_style custom step pe\n"
+            "velocity all create 300 1\nneighbor 0.5 bin\ntimestep 1e-5\nfix 1 all nve\nthermo_style custom step pe\n"
             f"run 0\nrun {self.STEPS}\n"
         )
         log = self.run()

@@ -2,11 +2,11 @@
 
 Three kinds of bounds:
 
-- What the project promises, absolute: forces within 1e-4 eV/Å and energies within 1e-6 eV per atom. Held where forces are
-  those of matter, and not of a random model or of atoms pushed into each other.
-- Relative to the largest force F of a structure, as F × 1e-4 and F × 3e-6 Å per atom, where F is larger than 1 eV/Å. A float
-  resolves 6e-8 of a number; a force is a sum over a hundred edges whose terms are larger than the sum and mostly cancel,
-  and slopes from tables are differences. Together that has been measured to cost up to 400 roundings on random models.
+- What the project promises, absolute: forces within 1e-4 eV/Å and energies within 1e-6 eV per atom. Held where forces
+  are those of matter, and not of a random model or of atoms pushed into each other.
+- Relative to the largest force F of a structure, as F × 1e-4 and F × 3e-6 Å per atom, where F is larger than 1 eV/Å.
+  A float resolves 6e-8 of a number; a force is a sum over a hundred edges with terms larger than the sum that mostly
+  cancel, and slopes from tables are differences. Together that has been measured to cost up to 2000 roundings (Cu108).
 - Round-off of doubles, for whatever `mixed` sums in doubles.
 """
 # SPDX-License-Identifier: MIT
@@ -28,8 +28,8 @@ RELATIVE_FORCE, RELATIVE_ENERGY = 1e-4, 3e-6  # of the largest force; 1, Å per 
 SINGLE = ["mixed", "float32"]
 ALL = ("energy", "energies", "forces", "stress", "virials")
 
-# Structures of the golden models whose forces ask for more than floats have, with what has been measured: diamond64 1.8e-2 eV/Å
-# of 380, water27 5e-4 of 25, Cu108 1.1e-4 of 1.
+# Structures of the golden models whose forces ask for more than floats have, with what has been measured:
+# diamond64 1.8e-2 eV/Å of 380, water27 5e-4 of 25, Cu108 1.1e-4 of 1.
 HARD = {"diamond64", "water27_unwrapped_shifted", "Cu108"}
 
 
@@ -55,8 +55,8 @@ def test_silicon_keeps_the_promise(silicon, silicon_single, amplitude):
     exact, found = (p.compute(atoms, ALL) for p in (silicon, silicon_single))
     assert largest(found["forces"] - exact["forces"]) < FORCE
     assert abs(found["energy"] - exact["energy"]) < ENERGY * len(atoms)
-    # A stress is a sum over n edges of force times distance, divided by the volume: with errors of the edges that are independent
-    # and no larger than FORCE, sqrt(64 atoms × 30 edges) × 3 Å × 1e-4 eV/Å / 1280 Å³.
+    # A stress is a sum over n edges of force times distance, divided by the volume: with errors of the edges that are
+    # independent and no larger than FORCE, sqrt(64 atoms × 30 edges) × 3 Å × 1e-4 eV/Å / 1280 Å³.
     np.testing.assert_allclose(found["stress"], exact["stress"], rtol=0, atol=1e-5)
 
 
@@ -174,6 +174,6 @@ def test_golden_models(golden, record_property):
             assert force < 2 * RELATIVE_FORCE * max(1.0, size), reference.name
         else:
             assert force < FORCE, reference.name
-        # Rounding nothing but the weights to floats and computing in doubles changes these energies by as much: up to 3e-6 eV
-        # per atom, and 9e-5 in diamond64. So ENERGY is not within reach of any float for random weights.
+        # Rounding nothing but the weights to floats and computing in doubles changes these energies by as much: up to
+        # 3e-6 eV per atom, and 9e-5 in diamond64. So ENERGY is not within reach of any float for random weights.
         assert energy < RELATIVE_ENERGY * max(1.0, size), reference.name
