@@ -27,7 +27,8 @@ public:
         if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
         plan_.intervals = 0;
         if (intervals > 0)
-            plan_.build_tables(std::clamp(intervals, least_intervals<Real>(plan_.cutoff), plan_.most_intervals()));
+            plan_.build_tables(
+                std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
         return plan_.intervals;
     }
 
@@ -95,7 +96,6 @@ private:
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
 
     [[nodiscard]] Blocks blocks() const { return {0, plan_.padded / P::width, 1}; }
-    [[nodiscard]] int density_size() const { return square(plan_.l_max + 1) * plan_.padded; }
     template <class F>
     void for_chunks(const char* label, F f) {
         const auto n = static_cast<int>(workers_.size());
