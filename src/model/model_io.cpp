@@ -317,6 +317,9 @@ Model build_model(Reader& reader, const json& text) {
     for (std::size_t t = 0; t < layers.size(); ++t) {
         model.layers.push_back(read_layer(reader, layers[t], static_cast<int>(t), model, hidden));
         hidden = model.layers.back().hidden_out;
+        // The way back through earlier layers knows linear readouts only.
+        if (model.layers.back().readout == Layer::Readout::Mlp && t + 1 < layers.size())
+            reader.fail("layer " + std::to_string(t) + " has an mlp readout, which only the last layer may have");
     }
     return model;
 }
