@@ -95,6 +95,9 @@ KOKKOS_FORCEINLINE_FUNCTION void spherical_harmonics_backward(S x, S y, S z, con
     g[2] = gz;
 }
 
+/// The largest number of harmonics of one edge, l_max = 6.
+constexpr int most_harmonics = 49;
+
 /// Calls f with l_max as a compile-time constant: f(std::integral_constant<int, L>).
 template <template <int> class Constant, class F>
 KOKKOS_FORCEINLINE_FUNCTION void with_l_max(int l_max, F&& f) {
@@ -111,8 +114,14 @@ KOKKOS_FORCEINLINE_FUNCTION void with_l_max(int l_max, F&& f) {
         case 3:
             f(Constant<3>{});
             break;
-        default:
+        case 4:
             f(Constant<4>{});
+            break;
+        case 5:
+            f(Constant<5>{});
+            break;
+        default:
+            f(Constant<6>{});
             break;
     }
 }

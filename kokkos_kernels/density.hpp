@@ -100,10 +100,11 @@ KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, cons
     }
 }
 
-/// Calls f.template operator()<2 l1 + 1, 2 l3 + 1>() for the path's shape; l1 <= 3, l3 <= 4.
+/// Calls f.template operator()<2 l1 + 1, 2 l3 + 1>() for the path's shape: l3 <= 6 for l1 = 0, l1 <= 3 and l3 <= 4
+/// for the others.
 template <class F>
 KOKKOS_FORCEINLINE_FUNCTION void with_path_shape(int l1, int l3, const F& f) {
-    switch (l1 * 5 + l3) {
+    switch (l1 * 7 + l3) {
         case 0:
             f.template operator()<1, 1>();
             break;
@@ -120,45 +121,51 @@ KOKKOS_FORCEINLINE_FUNCTION void with_path_shape(int l1, int l3, const F& f) {
             f.template operator()<1, 9>();
             break;
         case 5:
-            f.template operator()<3, 1>();
+            f.template operator()<1, 11>();
             break;
         case 6:
-            f.template operator()<3, 3>();
+            f.template operator()<1, 13>();
             break;
         case 7:
-            f.template operator()<3, 5>();
+            f.template operator()<3, 1>();
             break;
         case 8:
-            f.template operator()<3, 7>();
+            f.template operator()<3, 3>();
             break;
         case 9:
-            f.template operator()<3, 9>();
+            f.template operator()<3, 5>();
             break;
         case 10:
-            f.template operator()<5, 1>();
+            f.template operator()<3, 7>();
             break;
         case 11:
-            f.template operator()<5, 3>();
-            break;
-        case 12:
-            f.template operator()<5, 5>();
-            break;
-        case 13:
-            f.template operator()<5, 7>();
+            f.template operator()<3, 9>();
             break;
         case 14:
-            f.template operator()<5, 9>();
+            f.template operator()<5, 1>();
             break;
         case 15:
-            f.template operator()<7, 1>();
+            f.template operator()<5, 3>();
             break;
         case 16:
-            f.template operator()<7, 3>();
+            f.template operator()<5, 5>();
             break;
         case 17:
-            f.template operator()<7, 5>();
+            f.template operator()<5, 7>();
             break;
         case 18:
+            f.template operator()<5, 9>();
+            break;
+        case 21:
+            f.template operator()<7, 1>();
+            break;
+        case 22:
+            f.template operator()<7, 3>();
+            break;
+        case 23:
+            f.template operator()<7, 5>();
+            break;
+        case 24:
             f.template operator()<7, 7>();
             break;
         default:

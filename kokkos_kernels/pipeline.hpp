@@ -75,7 +75,7 @@ private:
 
     struct Edge {
         double r, x[3];  // |r_ij| and r̂
-        Real Y[25];
+        Real Y[most_harmonics];
     };
 
     void resize(const Graph& graph, const Properties& what, Result& result);
@@ -482,7 +482,7 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
         }
 
         // g = ∂E/∂r_ij = r̄ r̂ + (1 - r̂ r̂^T) ∇_r̂ / r.
-        double Yb[25], gradient[3];
+        double Yb[most_harmonics], gradient[3];
         for (int y = 0; y < y_rows; ++y) Yb[y] = static_cast<double>(Ybar[y]);
         with_l_max<Int>(plan_.l_max, [&](auto L) {
             spherical_harmonics_backward<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Yb, gradient);
@@ -537,7 +537,7 @@ bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge, Worker& w) const {
     if (r2 >= plan_.cutoff * plan_.cutoff) return false;
     edge.r = std::sqrt(r2);
     for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
-    double Y[25];
+    double Y[most_harmonics];
     with_l_max<Int>(plan_.l_max,
                     [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
     for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = static_cast<Real>(Y[y]);

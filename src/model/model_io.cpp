@@ -19,7 +19,8 @@ using nlohmann::json;
 
 constexpr int format_version = 1;
 // Bounds of what the kernels are made for; a file beyond them is refused rather than half understood.
-constexpr int max_channels = 4096, max_l = 4, max_hidden_l = 3, max_correlation = 4, max_layers = 16, max_basis = 1024;
+constexpr int max_channels = 4096, max_l = 6, max_hidden_l = 3, max_correlation = 4, max_layers = 16, max_basis = 1024;
+constexpr int max_coupled_l = 4;  // of the density, from features with l > 0
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
     std::string text = "[";
@@ -217,7 +218,8 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
     std::set<Path> seen;
     for (const auto& [l1, l2, l3] : layer.paths) {
         const bool valid = l1 >= 0 && l1 <= layer.hidden_in && l2 >= 0 && l2 <= model.l_max && l3 >= last &&
-                           l3 <= model.l_max && (l1 + l2 + l3) % 2 == 0 && l3 <= l1 + l2 && l3 >= std::abs(l1 - l2);
+                           l3 <= model.l_max && (l1 + l2 + l3) % 2 == 0 && l3 <= l1 + l2 && l3 >= std::abs(l1 - l2) &&
+                           (l1 == 0 || l3 <= max_coupled_l);
         if (!valid || !seen.insert({l1, l2, l3}).second)
             reader.fail("layer " + std::to_string(t) + " has an impossible, unsorted or repeated path (" +
                         std::to_string(l1) + ", " + std::to_string(l2) + ", " + std::to_string(l3) + ")");
