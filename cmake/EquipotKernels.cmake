@@ -1,4 +1,4 @@
-# The hot code: kokkos_kernels/instance.cpp compiled once per instruction set, chosen among at run time.
+# The hot code, compiled once per instruction set and chosen among at run time.
 # SPDX-License-Identifier: MIT
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
@@ -16,7 +16,8 @@ set(EQUIPOT_ISA_FLAGS_v4 -march=x86-64-v4 -mprefer-vector-width=512)
 set(EQUIPOT_KERNEL_OBJECTS)
 foreach(isa IN LISTS EQUIPOT_ISAS)
     set(kernels equipot_kernels_${isa})
-    add_library(${kernels} OBJECT kokkos_kernels/instance.cpp)
+    add_library(${kernels} OBJECT
+        kokkos_kernels/instance.cpp kokkos_kernels/trainer_instance.cpp kokkos_kernels/design.cpp)
     target_compile_definitions(${kernels} PRIVATE EQUIPOT_ISA=${isa})
     target_compile_options(${kernels} PRIVATE ${EQUIPOT_ISA_FLAGS_${isa}})
     target_include_directories(${kernels} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")

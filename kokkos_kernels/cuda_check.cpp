@@ -65,7 +65,7 @@ struct AllStages {
     KOKKOS_FUNCTION void operator()(const typename Kokkos::TeamPolicy<>::member_type& team) const {
         const Blocks blocks{team.team_rank(), a.channels, team.team_size()};
         const double x = a.out[0], y = a.out[1], z = a.out[2], r = a.out[3];
-        Real Y[25], Ybar[25] = {}, gradient[3];
+        Real Y[most_harmonics], Ybar[most_harmonics] = {}, gradient[3];
         spherical_harmonics<4, Real>(Real(x), Real(y), Real(z), Y);
         radial_splined<P, true>(a.table, r, blocks, a.R, a.dR);
         couple<false>(a.coupling, Y, a.M);
@@ -80,7 +80,7 @@ struct AllStages {
             product_backward<P>(a.program, a.coefficients + b * a.program.term_count, a.channels, a.A + b, a.Bbar + b,
                                 a.Abar + b, scratch);
         }
-        a.out[0] += readout<Real>(a.readout, a.channels, a.B, 1.0, a.Bbar);
+        a.out[0] += readout<P>(a.readout, a.channels, a.B, 1.0, a.Bbar);
         with_path_shape(a.path.l1, a.path.l3, BackwardCall<Real>{a, blocks});
         couple<true>(a.transposed, a.Mbar, Ybar);
         spherical_harmonics_backward<4, Real>(Real(x), Real(y), Real(z), Ybar, gradient);

@@ -31,24 +31,24 @@ struct PathShape {
 };
 
 /// y = C x, or y += C x.
-template <bool Add, class Real>
-KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, const Real* x, Real* y) {
+template <bool Add, class Real, class Value>
+KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, const Value* x, Value* y) {
     for (int row = 0; row < C.rows; ++row) {
-        Real sum = Add ? y[row] : Real(0);
+        Value sum = Add ? y[row] : Value(0);
         for (int t = C.first[row]; t < C.first[row + 1]; ++t) sum += C.terms[t].value * x[C.terms[t].column];
         y[row] = sum;
     }
 }
 
 /// One edge as a path sees it. u is not read in the first layer, where it is 1 (folded into R).
-template <class Real>
+template <class Value>
 struct PathEdge {
-    const Real *M, *R, *dR, *u;
+    const Value *M, *R, *dR, *u;
 };
 
 /// D rows += Σ_edges R (M u) for one path and `E` edges of one atom: D is loaded and stored once for all of them.
-template <class P, int D1, int D3, bool Features, int E, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const PathEdge<Real>* edges, Real* D) {
+template <class P, int D1, int D3, bool Features, int E, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const PathEdge<Value>* edges, Value* D) {
     for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
         const int c = b * P::width;
         P ru[E][D1];
@@ -97,6 +97,31 @@ KOKKOS_FORCEINLINE_FUNCTION void path_backward(Blocks blocks, int channels, cons
         }
         rsum += rpart;
         for (int m3 = 0; m3 < D3; ++m3) msum[m3 * D1 + m1] = m[m3];
+    }
+}
+
+/// The adjoint of path_forward for one edge in training, where positions are given: adds to ubar, sets Rbar.
+template <class P, int D1, int D3, bool Features, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void path_backward_radial(Blocks blocks, int channels, const PathEdge<Value>& edge,
+                                                      const Value* Dbar, Value* ubar, Value* Rbar) {
+    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+        const int c = b * P::width;
+        P dbar[D3], rbar = P::zero();
+        for (int m3 = 0; m3 < D3; ++m3) dbar[m3] = P::load(Dbar + m3 * channels + c);
+        const P r = P::load(edge.R + c);
+        for (int m1 = 0; m1 < D1; ++m1) {
+            P g = P::zero();
+            for (int m3 = 0; m3 < D3; ++m3) g += edge.M[m3 * D1 + m1] * dbar[m3];
+            if constexpr (Features) {
+                P ub = P::load(ubar + m1 * channels + c);
+                ub += r * g;
+                ub.store(ubar + m1 * channels + c);
+                rbar += g * P::load(edge.u + m1 * channels + c);
+            } else {
+                rbar += g;
+            }
+        }
+        rbar.store(Rbar + c);
     }
 }
 

@@ -1,27 +1,42 @@
-// Picks the evaluator for the processor it runs on.
+// Picks the evaluators for the processor it runs on.
 // SPDX-License-Identifier: MIT
 #include "kokkos_kernels/evaluator.hpp"
+#include "kokkos_kernels/trainer.hpp"
 
 namespace equipot::kernels {
 
-std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precision precision, std::string& isa) {
+namespace {
+
+struct InstructionSet {
+    const char* name;
+    decltype(&base::make) make;
+    decltype(&base::make_training) make_training;
+};
+
+InstructionSet best() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-        isa = "AVX-512";
-        return v4::make(model, head, precision);
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
-        isa = "AVX2";
-        return v3::make(model, head, precision);
-    }
-    isa = "SSE4.2";
-    return v2::make(model, head, precision);
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return {"AVX-512", &v4::make, &v4::make_training};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+        return {"AVX2", &v3::make, &v3::make_training};
+    return {"SSE4.2", &v2::make, &v2::make_training};
 #else
-    isa = "baseline";
-    return base::make(model, head, precision);
+    return {"baseline", &base::make, &base::make_training};
 #endif
+}
+
+}  // namespace
+
+std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precision precision, std::string& isa) {
+    const InstructionSet chosen = best();
+    isa = chosen.name;
+    return chosen.make(model, head, precision);
+}
+
+std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, int intervals) {
+    return best().make_training(model, head, intervals);
 }
 
 }  // namespace equipot::kernels

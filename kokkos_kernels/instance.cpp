@@ -1,23 +1,49 @@
 // The evaluator for one instruction set: compiled once per set with -DEQUIPOT_ISA=v2|v3|v4|base and its flags.
 // SPDX-License-Identifier: MIT
+#include "kokkos_kernels/isa.hpp"
 #include "kokkos_kernels/pipeline.hpp"
 
 namespace equipot::kernels::EQUIPOT_ISA {
 
-struct Isa {
-#if defined(__AVX512F__)
-    static constexpr int bytes = 64;
-#elif defined(__AVX2__)
-    static constexpr int bytes = 32;
-#else
-    static constexpr int bytes = 16;
-#endif
+namespace {
+
+/// Owns the plan that its pipeline runs.
+template <class P>
+class PipelineEvaluator final : public Evaluator {
+public:
+    PipelineEvaluator(const Model& model, int head) : model_(model), head_(head) {}
+
+    int prepare(const std::vector<int>& active, int intervals) override {
+        using Real = typename P::Real;
+        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
+        plan_.intervals = 0;
+        if (intervals > 0)
+            plan_.build_tables(
+                std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
+        return plan_.intervals;
+    }
+    void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                 const Properties& what, Result& result) override {
+        pipeline_.compute(graph, species, exchange, what, result);
+    }
+    [[nodiscard]] int padded_channels() const override {
+        return (model_.channels + P::width - 1) / P::width * P::width;
+    }
+    [[nodiscard]] double measure_peak() const override { return pipeline_.measure_peak(); }
+
+private:
+    const Model& model_;
+    int head_;
+    Plan<typename P::Real> plan_;
+    Pipeline<P> pipeline_{plan_};
 };
+
+}  // namespace
 
 std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision) {
     if (precision == Precision::Double)
-        return std::make_unique<Pipeline<Pack<double, Isa::bytes / 8, Isa>>>(model, head);
-    return std::make_unique<Pipeline<Pack<float, Isa::bytes / 4, Isa>>>(model, head);
+        return std::make_unique<PipelineEvaluator<Pack<double, Isa::bytes / 8, Isa>>>(model, head);
+    return std::make_unique<PipelineEvaluator<Pack<float, Isa::bytes / 4, Isa>>>(model, head);
 }
 
 }  // namespace equipot::kernels::EQUIPOT_ISA

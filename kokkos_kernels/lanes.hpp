@@ -1,6 +1,7 @@
 // Lanes: the scalar-like type that the stages are written over. On CPUs a pack of SIMD lanes (lanes = channels),
 // on GPUs one number (lanes = threads of the team). `Isa` names the instruction set the code was compiled for, so that
-// the same template compiled with different flags never shares a symbol.
+// the same template compiled with different flags never shares a symbol. A pack names the types that go with it:
+// `Value`, one number of it in memory; `Weight`, the pack of parameters; `Scalar`, what sums and geometry are done in.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -12,7 +13,11 @@ namespace equipot::kernels {
 template <class T, int N, class Isa>
 struct Pack {
     using Real = T;
+    using Value = T;
+    using Scalar = double;
+    using Weight = Pack;
     static constexpr int width = N;
+    static constexpr bool dual = false;
     typedef T Native __attribute__((vector_size(sizeof(T) * N)));
     Native v;
 
@@ -24,6 +29,8 @@ struct Pack {
     [[gnu::always_inline]] static Pack broadcast(T x) { return {x - Native{}}; }
     [[gnu::always_inline]] static Pack zero() { return {Native{}}; }
     [[gnu::always_inline]] void store(T* p) const { __builtin_memcpy(p, &v, sizeof(Native)); }
+    [[gnu::always_inline]] static T element(const T* p, int k) { return p[k]; }
+    [[gnu::always_inline]] static void set_element(T* p, int k, T x) { p[k] = x; }
 
     [[gnu::always_inline]] friend Pack operator+(Pack a, Pack b) { return {a.v + b.v}; }
     [[gnu::always_inline]] friend Pack operator-(Pack a, Pack b) { return {a.v - b.v}; }
@@ -40,13 +47,19 @@ struct Pack {
 template <class T, class Isa>
 struct Pack<T, 1, Isa> {
     using Real = T;
+    using Value = T;
+    using Scalar = double;
+    using Weight = Pack;
     static constexpr int width = 1;
+    static constexpr bool dual = false;
     T v;
 
     static KOKKOS_FORCEINLINE_FUNCTION Pack load(const T* p) { return {*p}; }
     static KOKKOS_FORCEINLINE_FUNCTION Pack broadcast(T x) { return {x}; }
     static KOKKOS_FORCEINLINE_FUNCTION Pack zero() { return {T(0)}; }
     KOKKOS_FORCEINLINE_FUNCTION void store(T* p) const { *p = v; }
+    static KOKKOS_FORCEINLINE_FUNCTION T element(const T* p, int k) { return p[k]; }
+    static KOKKOS_FORCEINLINE_FUNCTION void set_element(T* p, int k, T x) { p[k] = x; }
 
     friend KOKKOS_FORCEINLINE_FUNCTION Pack operator+(Pack a, Pack b) { return {a.v + b.v}; }
     friend KOKKOS_FORCEINLINE_FUNCTION Pack operator-(Pack a, Pack b) { return {a.v - b.v}; }

@@ -7,13 +7,13 @@
 namespace equipot::kernels {
 
 /// Rows of a tile: row r = atom * per_atom + m lies at base + atom * atom_stride + m * channels.
-template <class Real>
+template <class Value>
 struct Rows {
-    Real* base;
+    Value* base;
     int per_atom;
     long atom_stride;
 
-    KOKKOS_FORCEINLINE_FUNCTION Real* row(int r, int channels) const {
+    KOKKOS_FORCEINLINE_FUNCTION Value* row(int r, int channels) const {
         return base + (r / per_atom) * atom_stride + static_cast<long>(r % per_atom) * channels;
     }
 };
@@ -21,11 +21,12 @@ struct Rows {
 namespace detail {
 
 // NR rows x NB packs of the result live in registers while k runs.
-template <class P, int NR, int NB, bool Add, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Real>& in, const Real* W,
-                                           const Rows<Real>& out, int row, int c) {
-    const Real* x[NR];
-    Real* y[NR];
+template <class P, int NR, int NB, bool Add, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Value>& in, const typename P::Real* W,
+                                           const Rows<Value>& out, int row, int c) {
+    using Weight = typename P::Weight;
+    const Value* x[NR];
+    Value* y[NR];
     P sum[NR][NB];
     for (int i = 0; i < NR; ++i) {
         x[i] = in.row(row + i, channels);
@@ -33,33 +34,55 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Real>&
         for (int b = 0; b < NB; ++b) sum[i][b] = Add ? P::load(y[i] + b * P::width) : P::zero();
     }
     for (int k = 0; k < channels; ++k) {
-        P w[NB];
-        for (int b = 0; b < NB; ++b) w[b] = P::load(W + static_cast<long>(k) * channels + c + b * P::width);
+        Weight w[NB];
+        for (int b = 0; b < NB; ++b) w[b] = Weight::load(W + static_cast<long>(k) * channels + c + b * P::width);
         for (int i = 0; i < NR; ++i)
-            for (int b = 0; b < NB; ++b) sum[i][b] += x[i][k] * w[b];
+            for (int b = 0; b < NB; ++b) sum[i][b] += P::element(x[i], k) * w[b];
     }
     for (int i = 0; i < NR; ++i)
         for (int b = 0; b < NB; ++b) sum[i][b].store(y[i] + b * P::width);
 }
 
-template <class P, int NB, bool Add, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Real>& in, const Real* W,
-                                             const Rows<Real>& out, int c) {
+template <class P, int NB, bool Add, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Value>& in,
+                                             const typename P::Real* W, const Rows<Value>& out, int c) {
+    constexpr int together = P::dual ? 2 : 4;  // dual numbers take two registers each
     int row = 0;
-    for (; row + 4 <= rows; row += 4) mix_block<P, 4, NB, Add>(channels, in, W, out, row, c);
+    for (; row + together <= rows; row += together) mix_block<P, together, NB, Add>(channels, in, W, out, row, c);
     for (; row < rows; ++row) mix_block<P, 1, NB, Add>(channels, in, W, out, row, c);
 }
 
 }  // namespace detail
 
 /// out = in · W, or out += in · W. W is [channels, channels], channels a multiple of the pack width; in and out differ.
-template <class P, bool Add, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, const Rows<const Real>& in, const Real* W,
-                                     const Rows<Real>& out) {
+template <class P, bool Add, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, const Rows<const Value>& in,
+                                     const typename P::Real* W, const Rows<Value>& out) {
     int b = blocks.begin;
     if (blocks.step == 1)
         for (; b + 2 <= blocks.end; b += 2) detail::mix_columns<P, 2, Add>(channels, rows, in, W, out, b * P::width);
     for (; b < blocks.end; b += blocks.step) detail::mix_columns<P, 1, Add>(channels, rows, in, W, out, b * P::width);
+}
+
+/// The parameter gradient of mix over dual lanes: Wbar[k, k'] += d/dε Σ_rows in_row,k outbar_row,k'.
+template <class P, class Value = typename P::Value>
+void mix_gradient(int channels, int rows, const Rows<const Value>& in, const Rows<const Value>& outbar,
+                  typename P::Real* Wbar) {
+    using Weight = typename P::Weight;
+    constexpr int together =
+        P::width < 4 ? P::width : 4;  // values of k whose rows of Wbar stay in registers while the rows of the tile run
+    for (int c = 0; c < channels; c += P::width)
+        for (int k = 0; k < channels; k += together) {
+            typename P::Real* target = Wbar + static_cast<long>(k) * channels + c;
+            Weight sum[together];
+            for (int i = 0; i < together; ++i) sum[i] = Weight::load(target + static_cast<long>(i) * channels);
+            for (int r = 0; r < rows; ++r) {
+                const Value* x = in.row(r, channels);
+                const P y = P::load(outbar.row(r, channels) + c);
+                for (int i = 0; i < together; ++i) sum[i] += derivative_of_product(P::element(x, k + i), y);
+            }
+            for (int i = 0; i < together; ++i) sum[i].store(target + static_cast<long>(i) * channels);
+        }
 }
 
 }  // namespace equipot::kernels

@@ -5,10 +5,12 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "kokkos_kernels/angular.hpp"
 #include "kokkos_kernels/evaluator.hpp"
 #include "kokkos_kernels/mixing.hpp"
+#include "kokkos_kernels/parameter_gradient.hpp"
 #include "kokkos_kernels/plan.hpp"
 #include "kokkos_kernels/profile.hpp"
 #include "kokkos_kernels/scatter.hpp"
@@ -16,30 +18,29 @@
 
 namespace equipot::kernels {
 
+/// What a parameter gradient starts from: the displacement of every edge goes along `direction` [edges, 3], and the
+/// energy of atom i has the adjoint -1 + ε energy_bar[i].
+struct GradientSeed {
+    std::span<const double> direction, energy_bar;
+};
+
 template <class P>
-class Pipeline final : public Evaluator {
+class Pipeline final {
 public:
-    using Real = typename P::Real;
+    using Real = typename P::Real;      // of weights
+    using Value = typename P::Value;    // of activations in memory
+    using Scalar = typename P::Scalar;  // of geometry and sums
 
-    Pipeline(const Model& model, int head) : model_(model), head_(head) {}
+    explicit Pipeline(const Plan<Real>& plan) : plan_(plan) {}
 
-    int prepare(const std::vector<int>& active, int intervals) override {
-        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
-        plan_.intervals = 0;
-        if (intervals > 0)
-            plan_.build_tables(
-                std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
-        return plan_.intervals;
-    }
-
-    [[nodiscard]] double measure_peak() const override;
-
-    [[nodiscard]] int padded_channels() const override {
-        return (model_.channels + P::width - 1) / P::width * P::width;
-    }
+    [[nodiscard]] double measure_peak() const;
 
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
-                 const Properties& what, Result& result) override;
+                 const Properties& what, Result& result);
+
+    /// Over dual lanes: sets flat[layout.size] to d/dε of the adjoint of every weight; see GradientSeed.
+    void gradient(const Graph& graph, const std::vector<std::int32_t>& species, const GradientSeed& seed,
+                  const GradientLayout& layout, std::vector<Real>& flat);
 
 private:
     static constexpr int tile_size = 8;
@@ -52,48 +53,65 @@ private:
     /// What one thread works with.
     struct Worker {
         std::vector<Tile> tiles;
-        Scratch<Real> R, dR, M;                      // of a batch of edges
-        Scratch<Real> lanes, sums;                   // M̄ of one edge: packs, then their sums over lanes
-        Scratch<Real> D, A, Abar, B, Bbar, h, hbar;  // of one tile
-        Scratch<Real> products;                      // packs of the product stage
+        Scratch<Value> R, dR, M;                      // of a batch of edges
+        Scratch<Value> lanes, sums;                   // M̄ of one edge: packs, then their sums over lanes
+        Scratch<Value> D, A, Abar, B, Bbar, h, hbar;  // of one tile
+        Scratch<Value> products;                      // packs of the product stage
         std::vector<double> exact, exact_slope;
         RadialScratch radial;
-        Scratch<Real> foreign_ubar;  // [foreign, rows of u]
+        Scratch<Value> foreign_ubar;  // [foreign, rows of u]
         std::vector<double> foreign_forces, foreign_virials, foreign_centroid;
         std::array<double, 9> virial{};
         double energy = 0;
+        std::vector<Real> gradient;  // over dual lanes: see GradientLayout
         StageCounts counts;
     };
 
     /// What a layer leaves behind for the layers after it and for its own backward pass.
     struct LayerState {
-        Buffer<Real> u, ubar;  // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
-        Buffer<Real> skip;     // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
-        Buffer<Real> A;        // [owned, (l_max+1)², padded]; not in the last layer
-        std::vector<double> one_over;  // [owned] 1/(1 + ρ)
+        Buffer<Value> u, ubar;  // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
+        Buffer<Value> skip;     // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
+        Buffer<Value> A;        // [owned, (l_max+1)², padded]; not in the last layer
+        Buffer<Value> h, D;     // over dual lanes: features that leave, density; not in the last layer
+        std::vector<Scalar> one_over;  // [owned] 1/(1 + ρ)
     };
 
     struct Edge {
-        double r, x[3];  // |r_ij| and r̂
-        Real Y[most_harmonics];
+        Scalar r, x[3];  // |r_ij| and r̂
+        Value Y[most_harmonics];
     };
 
     void resize(const Graph& graph, const Properties& what, Result& result);
     void make_tiles(const Graph& graph, const std::vector<std::int32_t>& species);
     void forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
     void backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
-    void backward_edges(int t, Worker& w, std::int64_t i, int species, const Real* Dbar, double rho_bar,
+    void backward_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar,
                         const Properties& what, Result& result);
+    void gradient_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar);
+    void gradient_features(int t, Worker& w, const Tile& tile);
     bool edge_geometry(std::int64_t e, Edge& edge, Worker& w) const;
-    void mix_rows(bool add, Worker& w, int rows, Rows<const Real> in, const Buffer<Real>& W, Rows<Real> out) const;
+    void mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W, Rows<Value> out) const;
     static void collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result);
-    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w, Real* R,
-                     Real* dR) const;
-    void add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Real>* edges,
-                   const Edge* geometry, int count, Real* D) const;
+    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, Scalar r, Worker& w, Value* R,
+                     Value* dR) const;
+    void add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Value>* edges,
+                   const Edge* geometry, int count, Value* D) const;
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
+
+    /// Where this thread adds the adjoint of a product coefficient block or of a mixing matrix; null where not wanted.
+    Real* product_bar(int t, Worker& w, int species, int block) const {
+        if constexpr (!P::dual) return nullptr;
+        const auto at = static_cast<std::size_t>(t);
+        return w.gradient.data() + layout_->layers[at].product[static_cast<std::size_t>(species)] +
+               static_cast<std::ptrdiff_t>(block) * plan_.layers[at].product.program().term_count * P::width;
+    }
+    Real* mix_bar(int t, Worker& w, int species, int l, std::size_t path) const {
+        const LayerGradient& layer = layout_->layers[static_cast<std::size_t>(t)];
+        const auto variant = layer.mix.size() > 1 ? static_cast<std::size_t>(species) : 0;
+        return w.gradient.data() + layer.mix[variant][static_cast<std::size_t>(l)][path];
+    }
 
     [[nodiscard]] Blocks blocks() const { return {0, plan_.padded / P::width, 1}; }
     template <class F>
@@ -103,15 +121,23 @@ private:
             label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
     }
 
-    const Model& model_;
-    int head_;
-    Plan<Real> plan_;
+    /// ∂L/∂E of an atom, which the way back starts from.
+    [[nodiscard]] Scalar energy_bar(std::int64_t atom) const {
+        if constexpr (P::dual)
+            return {-1.0, seed_.energy_bar[static_cast<std::size_t>(atom)]};
+        else
+            return 1.0;
+    }
+
+    const Plan<Real>& plan_;
     ScatterPlan scatter_;
     std::vector<Worker> workers_;
     std::vector<LayerState> states_;
     std::vector<std::int32_t> order_;
     const Graph* graph_ = nullptr;
     const std::int32_t* species_ = nullptr;
+    GradientSeed seed_;
+    const GradientLayout* layout_ = nullptr;
 };
 
 template <class P>
@@ -140,17 +166,19 @@ void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& s
                 if (last && derivatives) backward_tile(t, w, tile, what, result);
             }
         });
-        if (!last) {
-            LayerState& next = states_[static_cast<std::size_t>(t) + 1];
-            exchange.forward(next.u.data(),
-                             square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
-        }
+        if constexpr (!P::dual)
+            if (!last) {
+                LayerState& next = states_[static_cast<std::size_t>(t) + 1];
+                exchange.forward(next.u.data(),
+                                 square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+            }
     }
     for (int t = layers - 2; derivatives && t >= 0; --t) {
         LayerState& next = states_[static_cast<std::size_t>(t) + 1];
         reduce_foreign_ubar(t + 1);
-        exchange.reverse(next.ubar.data(),
-                         square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
+        if constexpr (!P::dual)
+            exchange.reverse(next.ubar.data(),
+                             square(plan_.layers[static_cast<std::size_t>(t) + 1].hidden_in + 1) * plan_.padded);
         for_chunks("equipot::backward", [&](int chunk) {
             Worker& w = workers_[static_cast<std::size_t>(chunk)];
             for (const Tile& tile : w.tiles) backward_tile(t, w, tile, what, result);
@@ -187,15 +215,15 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     const std::int32_t* atoms = order_.data() + tile.first;
 
     // Density. In the first layer mixing is folded into the radial functions, so D is A.
-    Real* D = first ? w.A.data() : w.D.data();
-    std::fill(D, D + static_cast<std::ptrdiff_t>(tile.count) * density_rows * C, Real(0));
+    Value* D = first ? w.A.data() : w.D.data();
+    std::fill(D, D + static_cast<std::ptrdiff_t>(tile.count) * density_rows * C, Value(0));
     for (int a = 0; a < tile.count; ++a) {
         const std::int64_t i = atoms[a];
-        Real* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
-        double rho = 0, pair = 0;
+        Value* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
+        Scalar rho(0), pair(0);
         const auto outputs = static_cast<std::ptrdiff_t>(layer.radial->outputs());
         Edge geometry[batch_size];
-        PathEdge<Real> edges[batch_size];
+        PathEdge<Value> edges[batch_size];
         int count = 0;
         for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
              e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
@@ -203,18 +231,23 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
             if (!edge_geometry(e, edge, w)) continue;
             const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
             const int zj = species_[j];
-            Real* R = w.R.data() + count * outputs;
-            Real* M = w.M.data() + static_cast<std::ptrdiff_t>(count) * layer.coupling_size;
+            Value* R = w.R.data() + count * outputs;
+            Value* M = w.M.data() + static_cast<std::ptrdiff_t>(count) * layer.coupling_size;
             edge_radial(layer, false, tile.species, zj, edge.r, w, R, w.dR.data());
             const StageScope scope(w.counts, Stage::Geometry);
             couple<false>(layer.coupling.view(), edge.Y, M);
             edges[count] = {M, R, nullptr, first ? nullptr : state.u.data() + j * u_rows * C};
-            if (layer.density) rho += static_cast<double>(R[layer.radial->rows() * C]);
+            if (layer.density) rho += Scalar(P::element(R, layer.radial->rows() * C));
             if (first && plan_.has_zbl) {
                 double slope = 0;
-                pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() +
-                                                  static_cast<std::size_t>(zj)],
-                                  plan_.zbl, edge.r, slope);
+                const double energy =
+                    0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() +
+                                              static_cast<std::size_t>(zj)],
+                              plan_.zbl, real_part(edge.r), slope);
+                if constexpr (P::dual)
+                    pair += Scalar(energy, 0.5 * slope * edge.r.du);
+                else
+                    pair += energy;
             }
             if (++count == batch_size) {
                 add_batch(layer, w, first, edges, geometry, count, Di);
@@ -222,8 +255,11 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
             }
         }
         add_batch(layer, w, first, edges, geometry, count, Di);
-        state.one_over[static_cast<std::size_t>(i)] = 1 / (1 + rho);
-        result.energies[static_cast<std::size_t>(i)] += pair;
+        state.one_over[static_cast<std::size_t>(i)] = Scalar(1) / (Scalar(1) + rho);
+        if constexpr (P::dual)
+            w.gradient[layout_->scale] += static_cast<Real>((energy_bar(i) * pair).du);
+        else
+            result.energies[static_cast<std::size_t>(i)] += pair;
     }
 
     // Mixing: A = D mix / (1 + ρ).
@@ -232,10 +268,10 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         int row = 0;
         for (int l = 0; l <= plan_.l_max; ++l) {
             const int m = 2 * l + 1;
-            const Rows<Real> out{w.A.data() + l * l * C, m, a_rows * C};
+            const Rows<Value> out{w.A.data() + l * l * C, m, a_rows * C};
             bool add = false;
             for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
-                const Rows<const Real> in{w.D.data() + row * C, m, density_rows * C};
+                const Rows<const Value> in{w.D.data() + row * C, m, density_rows * C};
                 mix_rows(add, w, tile.count * m, in, weights.forward, out);
                 add = true;
                 row += m;
@@ -244,9 +280,9 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     }
     if (layer.density)
         for (int a = 0; a < tile.count; ++a) {
-            const auto factor = static_cast<Real>(state.one_over[static_cast<std::size_t>(atoms[a])]);
-            Real* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
-            for (int c = 0; c < a_rows * C; ++c) A[c] *= factor;
+            const auto factor = Value(state.one_over[static_cast<std::size_t>(atoms[a])]);
+            Value* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
+            for (int c = 0; c < a_rows * C; c += P::width) (factor * P::load(A + c)).store(A + c);
         }
 
     // Product, then h = out B + skip.
@@ -263,16 +299,17 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
                                reinterpret_cast<P*>(w.products.data()));
     }
     for (int a = 0; a < tile.count; ++a) {
-        Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
+        Value* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
         if (layer.skip && !first) {
-            const Real* skip = state.skip.data() + static_cast<std::ptrdiff_t>(atoms[a]) * b_rows * C;
+            const Value* skip = state.skip.data() + static_cast<std::ptrdiff_t>(atoms[a]) * b_rows * C;
             std::copy(skip, skip + b_rows * C, h);
         } else {
-            std::fill(h, h + b_rows * C, Real(0));
+            std::fill(h, h + b_rows * C, Value(0));
             if (layer.skip)
                 for (int k = 0; k < plan_.channels; ++k)
-                    h[k] = static_cast<Real>(
-                        layer.first_skip[static_cast<std::size_t>(tile.species * plan_.channels + k)]);
+                    P::set_element(h, k,
+                                   Value(static_cast<Real>(
+                                       layer.first_skip[static_cast<std::size_t>(tile.species * plan_.channels + k)])));
         }
     }
     for (int L = 0; L <= layer.hidden_out; ++L) {
@@ -282,19 +319,21 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     }
 
     // Readout; its adjoint is the seed of the way back.
-    std::fill(w.hbar.data(), w.hbar.data() + static_cast<std::ptrdiff_t>(tile.count) * b_rows * C, Real(0));
+    std::fill(w.hbar.data(), w.hbar.data() + static_cast<std::ptrdiff_t>(tile.count) * b_rows * C, Value(0));
     for (int a = 0; a < tile.count; ++a) {
         double& energy = result.energies[static_cast<std::size_t>(atoms[a])];
         if (layer.has_readout)
-            energy += readout<Real>(layer.readout, plan_.channels,
-                                    w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C, plan_.scale,
-                                    last ? w.hbar.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C : nullptr);
+            energy += real_part(
+                readout<P>(layer.readout, plan_.channels, w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C,
+                           plan_.scale * energy_bar(atoms[a]),
+                           last ? w.hbar.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C : nullptr));
         if (last) {
             energy = plan_.base_energy[static_cast<std::size_t>(tile.species)] + plan_.scale * energy;
             w.energy += energy;
         }
     }
-    if (what.features) save_features(t, w, tile, result);
+    if constexpr (!P::dual)
+        if (what.features) save_features(t, w, tile, result);
     if (last) return;
 
     // What stays behind: A for the way back, u and the skip term for the next layer.
@@ -302,19 +341,26 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
     const int skip_rows = square(next.hidden_out + 1);
     for (int a = 0; a < tile.count; ++a) {
-        const Real* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
+        const Value* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
         std::copy(A, A + a_rows * C, state.A.data() + static_cast<std::ptrdiff_t>(atoms[a]) * a_rows * C);
+        if constexpr (P::dual) {
+            const std::ptrdiff_t atom = atoms[a];
+            std::copy_n(w.h.data() + a * b_rows * C, b_rows * C, state.h.data() + atom * b_rows * C);
+            if (!first)
+                std::copy_n(w.D.data() + a * density_rows * C, density_rows * C,
+                            state.D.data() + atom * density_rows * C);
+        }
     }
     for (int a = 0; a < tile.count; ++a) {
         const std::ptrdiff_t atom = atoms[a];
-        Real* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
+        Value* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
         if (next.skip) {
-            Real* skip = next_state.skip.data() + atom * skip_rows * C;
-            std::fill(skip, skip + skip_rows * C, Real(0));
+            Value* skip = next_state.skip.data() + atom * skip_rows * C;
+            std::fill(skip, skip + skip_rows * C, Value(0));
         }
         for (int L = 0; L <= layer.hidden_out; ++L) {
             const int m = 2 * L + 1;
-            const Rows<const Real> in{h + L * L * C, m, 0};
+            const Rows<const Value> in{h + L * L * C, m, 0};
             mix_rows(false, w, m, in, next.up[static_cast<std::size_t>(L)].forward,
                      {next_state.u.data() + (atom * b_rows + L * L) * C, m, 0});
             if (next.skip && L <= next.hidden_out)
@@ -343,9 +389,9 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
         const int skip_rows = square(next.hidden_out + 1);
         for (int a = 0; a < tile.count; ++a) {
             const std::ptrdiff_t atom = atoms[a];
-            const Real* A = state.A.data() + atom * a_rows * C;
+            const Value* A = state.A.data() + atom * a_rows * C;
             std::copy(A, A + a_rows * C, w.A.data() + a * a_rows * C);
-            Real* hbar = w.hbar.data() + a * b_rows * C;
+            Value* hbar = w.hbar.data() + a * b_rows * C;
             for (int L = 0; L <= layer.hidden_out; ++L) {
                 const int m = 2 * L + 1;
                 mix_rows(false, w, m, {next_state.ubar.data() + (atom * b_rows + L * L) * C, m, 0},
@@ -357,14 +403,18 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
                         {hbar + L * L * C, m, 0});
             }
             if (layer.has_readout && layer.readout.hidden == 0)
-                for (int k = 0; k < plan_.channels; ++k) hbar[k] += static_cast<Real>(plan_.scale * layer.readout.w[k]);
+                for (int k = 0; k < plan_.channels; ++k)
+                    P::set_element(
+                        hbar, k, P::element(hbar, k) + Value(plan_.scale * layer.readout.w[k] * energy_bar(atoms[a])));
         }
     }
     if (layer.skip && !first)
         for (int a = 0; a < tile.count; ++a) {
-            const Real* hbar = w.hbar.data() + a * b_rows * C;
+            const Value* hbar = w.hbar.data() + a * b_rows * C;
             std::copy(hbar, hbar + b_rows * C, state.skip.data() + static_cast<std::ptrdiff_t>(atoms[a]) * b_rows * C);
         }
+
+    if constexpr (P::dual) gradient_features(t, w, tile);
 
     // B̄ = h̄ out^T, then the product.
     for (int L = 0; L <= layer.hidden_out; ++L) {
@@ -382,21 +432,20 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
             product_backward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width,
                                 C, w.A.data() + a * a_rows * C + b * P::width,
                                 w.Bbar.data() + a * b_rows * C + b * P::width,
-                                w.Abar.data() + a * a_rows * C + b * P::width, reinterpret_cast<P*>(w.products.data()));
+                                w.Abar.data() + a * a_rows * C + b * P::width, reinterpret_cast<P*>(w.products.data()),
+                                product_bar(t, w, tile.species, b));
     }
 
     // A = A0 / (1 + ρ): ρ̄ = -Σ Ā A / (1 + ρ), Ā0 = Ā / (1 + ρ).
-    std::array<double, tile_size> rho_bar{};
+    std::array<Scalar, tile_size> rho_bar{};
     if (layer.density)
         for (int a = 0; a < tile.count; ++a) {
-            const double one_over = state.one_over[static_cast<std::size_t>(atoms[a])];
-            Real* Abar = w.Abar.data() + a * a_rows * C;
-            const Real* A = w.A.data() + a * a_rows * C;
-            double sum = 0;
-            for (int c = 0; c < a_rows * C; ++c) {
-                sum += static_cast<double>(Abar[c]) * static_cast<double>(A[c]);
-                Abar[c] *= static_cast<Real>(one_over);
-            }
+            const Scalar one_over = state.one_over[static_cast<std::size_t>(atoms[a])];
+            Value* Abar = w.Abar.data() + a * a_rows * C;
+            const Value* A = w.A.data() + a * a_rows * C;
+            Scalar sum(0);
+            for (int c = 0; c < a_rows * C; ++c) sum += Scalar(P::element(Abar, c)) * Scalar(P::element(A, c));
+            for (int c = 0; c < a_rows * C; c += P::width) (Value(one_over) * P::load(Abar + c)).store(Abar + c);
             rho_bar[static_cast<std::size_t>(a)] = -sum * one_over;
         }
 
@@ -407,21 +456,31 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
         for (int l = 0; l <= plan_.l_max; ++l) {
             const int m = 2 * l + 1;
             for (const MixWeights<Real>& weights : mix_of[static_cast<std::size_t>(l)]) {
-                mix_rows(false, w, tile.count * m, {w.Abar.data() + l * l * C, m, a_rows * C}, weights.backward,
-                         {w.D.data() + row * C, m, density_rows * C});
+                const Rows<const Value> bar{w.Abar.data() + l * l * C, m, a_rows * C};
+                const Rows<Value> D{w.D.data() + row * C, m, density_rows * C};
+                if constexpr (P::dual)
+                    mix_gradient<P>(
+                        C, tile.count * m, {D.base, D.per_atom, D.atom_stride}, bar,
+                        mix_bar(t, w, tile.species, l,
+                                static_cast<std::size_t>(&weights - mix_of[static_cast<std::size_t>(l)].data())));
+                mix_rows(false, w, tile.count * m, bar, weights.backward, D);
                 row += m;
             }
         }
     }
-    const Real* Dbar = first ? w.Abar.data() : w.D.data();
-    for (int a = 0; a < tile.count; ++a)
-        backward_edges(t, w, atoms[a], tile.species, Dbar + static_cast<std::ptrdiff_t>(a) * density_rows * C,
-                       rho_bar[static_cast<std::size_t>(a)], what, result);
+    const Value* Dbar = first ? w.Abar.data() : w.D.data();
+    for (int a = 0; a < tile.count; ++a) {
+        const Value* bar = Dbar + static_cast<std::ptrdiff_t>(a) * density_rows * C;
+        if constexpr (P::dual)
+            gradient_edges(t, w, atoms[a], tile.species, bar, rho_bar[static_cast<std::size_t>(a)]);
+        else
+            backward_edges(t, w, atoms[a], tile.species, bar, rho_bar[static_cast<std::size_t>(a)], what, result);
+    }
 }
 
 /// From D̄_i and ρ̄_i to ū of the neighbours, ∂E/∂r_ij, forces and virials.
 template <class P>
-void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const Real* Dbar, double rho_bar,
+void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const Value* Dbar, Scalar rho_bar,
                                  const Properties& what, Result& result) {
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
@@ -517,8 +576,8 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
 }
 
 template <class P>
-void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Real> in, const Buffer<Real>& W,
-                           Rows<Real> out) const {
+void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W,
+                           Rows<Value> out) const {
     const int C = plan_.padded;
     StageScope scope(w.counts, Stage::Mixing);
     scope.work(double(rows) * C * C, double(C) * C * sizeof(Real));
@@ -532,22 +591,33 @@ void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Real> in, c
 template <class P>
 bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge, Worker& w) const {
     const StageScope scope(w.counts, Stage::Geometry);
-    const double* d = graph_->displacement.data() + 3 * e;
-    const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-    if (r2 >= plan_.cutoff * plan_.cutoff) return false;
-    edge.r = std::sqrt(r2);
+    using std::sqrt;
+    Scalar d[3];
+    for (int c = 0; c < 3; ++c) {
+        const auto at = static_cast<std::size_t>(3 * e + c);
+        if constexpr (P::dual)
+            d[c] = {graph_->displacement[at], seed_.direction[at]};
+        else
+            d[c] = graph_->displacement[at];
+    }
+    const Scalar r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+    if (real_part(r2) >= plan_.cutoff * plan_.cutoff) return false;
+    edge.r = sqrt(r2);
     for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
-    double Y[most_harmonics];
+    Scalar Y[most_harmonics];
     with_l_max<Int>(plan_.l_max,
                     [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
-    for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = static_cast<Real>(Y[y]);
+    for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = Value(Y[y]);
     return true;
 }
 
 template <class P>
-void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, double r, Worker& w,
-                              Real* R, Real* dR) const {
-    if (plan_.intervals > 0 && r >= table_low) {
+void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, Scalar r, Worker& w,
+                              Value* R, Value* dR) const {
+    const bool tabulated = plan_.intervals > 0 && real_part(r) >= table_low;
+    if constexpr (P::dual) {
+        radial_dual<P>(plan_.table(layer, zi, zj), r, R);  // training refuses closer pairs
+    } else if (tabulated) {
         StageScope scope(w.counts, Stage::Radial);
         const RadialTable<Real> table = plan_.table(layer, zi, zj);
         const double touched = double(table.outputs) * (spline_degree<Real> + 1);
@@ -557,34 +627,34 @@ void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int
             radial_splined<P, true>(table, r, all, R, dR);
         else
             radial_splined<P, false>(table, r, all, R, dR);
-        return;
-    }
-    layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)], r,
-                           w.exact.data(), w.exact_slope.data(), w.radial);
-    for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
-        R[c] = static_cast<Real>(w.exact[c]);
-        dR[c] = static_cast<Real>(w.exact_slope[c]);
+    } else {
+        layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)],
+                               r, w.exact.data(), w.exact_slope.data(), w.radial);
+        for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
+            R[c] = static_cast<Real>(w.exact[c]);
+            dR[c] = static_cast<Real>(w.exact_slope[c]);
+        }
     }
 }
 
 /// D_i += the edges of a batch, path by path.
 template <class P>
-void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Real>* edges,
-                            const Edge* geometry, int count, Real* D) const {
+void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Value>* edges,
+                            const Edge* geometry, int count, Value* D) const {
     if (count == 0) return;
     const int C = plan_.padded;
     StageScope scope(w.counts, Stage::DensityForward);
     scope.work(count * layer.forward_work(first) * double(C),
                first ? 0 : count * double(square(layer.hidden_in + 1) * C) * sizeof(Real));
     for (const PathShape& path : layer.paths) {
-        PathEdge<Real> view[batch_size];
+        PathEdge<Value> view[batch_size];
         for (int e = 0; e < count; ++e)
             view[e] = {path.l1 == 0 ? geometry[e].Y + path.l3 * path.l3 : edges[e].M + path.coupling,
                        edges[e].R + path.radial, nullptr, first ? nullptr : edges[e].u + path.feature * C};
-        Real* Dp = D + path.density * C;
+        Value* Dp = D + path.density * C;
         with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
             // Wider features leave fewer registers for edges.
-            constexpr int together = D1 <= 3 ? batch_size : 2;
+            constexpr int together = P::dual ? 1 : D1 <= 3 ? batch_size : 2;
             int e = 0;
             if (first) {
                 for (; e + batch_size <= count; e += batch_size)
@@ -601,4 +671,5 @@ void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, Worker& w, bool first,
 
 }  // namespace equipot::kernels
 
+#include "kokkos_kernels/pipeline_gradient.hpp"
 #include "kokkos_kernels/pipeline_setup.hpp"

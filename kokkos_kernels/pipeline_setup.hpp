@@ -71,9 +71,9 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
     result.centroid_virials.assign(what.centroid_virials ? 9 * total : 0, 0.0);
 
     // Growing with some room to spare: halo counts change a little at every rebuild. Contents need not survive.
-    const auto reserve = [](Buffer<Real>& buffer, std::size_t size) {
+    const auto reserve = [](Buffer<Value>& buffer, std::size_t size) {
         if (buffer.extent(0) < size)
-            buffer = Buffer<Real>(Kokkos::view_alloc(Kokkos::WithoutInitializing, "equipot state"), size + size / 16);
+            buffer = Buffer<Value>(Kokkos::view_alloc(Kokkos::WithoutInitializing, "equipot state"), size + size / 16);
     };
     std::size_t feature_width = 0, edge_outputs = 0, coupling = 1, u_rows = 1, b_rows = 1, density_rows = 1, packs = 1;
     const auto a_rows = static_cast<std::size_t>(square(plan_.l_max + 1));
@@ -90,6 +90,11 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
             if (layer.skip) reserve(state.skip, owned * out_rows * C);
         }
         if (t + 1 < plan_.layers.size()) reserve(state.A, owned * a_rows * C);
+        if constexpr (P::dual)
+            if (t + 1 < plan_.layers.size()) {
+                reserve(state.h, owned * out_rows * C);
+                if (t > 0) reserve(state.D, owned * static_cast<std::size_t>(layer.density_rows) * C);
+            }
         feature_width += out_rows * static_cast<std::size_t>(plan_.channels);
         edge_outputs = std::max(edge_outputs, static_cast<std::size_t>(layer.radial->outputs()));
         coupling = std::max(coupling, static_cast<std::size_t>(layer.coupling_size));
@@ -111,8 +116,8 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
         w.lanes.reserve((a_rows + coupling + 1 + P::width) * P::width);
         w.sums.reserve(a_rows + coupling + 1 + P::width);
         w.D.reserve(tile_size * density_rows * C);
-        for (Scratch<Real>* buffer : {&w.A, &w.Abar}) buffer->reserve(tile_size * a_rows * C);
-        for (Scratch<Real>* buffer : {&w.B, &w.Bbar, &w.h, &w.hbar}) buffer->reserve(tile_size * b_rows * C);
+        for (Scratch<Value>* buffer : {&w.A, &w.Abar}) buffer->reserve(tile_size * a_rows * C);
+        for (Scratch<Value>* buffer : {&w.B, &w.Bbar, &w.h, &w.hbar}) buffer->reserve(tile_size * b_rows * C);
         w.products.reserve(packs * P::width);
         w.exact.resize(edge_outputs);
         w.exact_slope.resize(edge_outputs);
@@ -120,12 +125,12 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
             w.foreign_ubar.reserve(foreign * u_rows * C);
             // Each thread clears what it will add to; the rows of the top layer first, lower ones on the way down.
             const std::size_t top_rows = static_cast<std::size_t>(square(plan_.layers.back().hidden_in + 1)) * C;
-            std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + foreign * top_rows, Real(0));
+            std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + foreign * top_rows, Value(0));
             for (std::size_t t = 1; t < plan_.layers.size(); ++t) {
                 const std::size_t rows = static_cast<std::size_t>(square(plan_.layers[t].hidden_in + 1)) * C;
-                Real* ubar = states_[t].ubar.data();
+                Value* ubar = states_[t].ubar.data();
                 std::fill(ubar + static_cast<std::size_t>(scatter_.begin(chunk)) * rows,
-                          ubar + static_cast<std::size_t>(scatter_.end(chunk)) * rows, Real(0));
+                          ubar + static_cast<std::size_t>(scatter_.end(chunk)) * rows, Value(0));
             }
         }
         w.foreign_forces.assign(derivatives ? 3 * foreign : 0, 0.0);
@@ -133,6 +138,7 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
         w.foreign_centroid.assign(what.centroid_virials ? 9 * foreign : 0, 0.0);
         w.virial.fill(0);
         w.energy = 0;
+        if constexpr (P::dual) w.gradient.assign(layout_->size, Real(0));
     });
 }
 
@@ -167,18 +173,18 @@ void Pipeline<P>::reduce_foreign_ubar(int t) {
     const std::size_t rows =
         static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t)].hidden_in + 1) * plan_.padded);
     if (!scatter_.has_foreign()) return;
-    Real* ubar = states_[static_cast<std::size_t>(t)].ubar.data();
+    Value* ubar = states_[static_cast<std::size_t>(t)].ubar.data();
     const auto& first = scatter_.source_first();
     const auto& sources = scatter_.sources();
     const std::int64_t owned = graph_->owned, total = graph_->total;
     Kokkos::parallel_for(
         "equipot::reduce", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, total), [&](std::int64_t a) {
-            Real* target = ubar + static_cast<std::size_t>(a) * rows;
-            if (a >= owned) std::fill(target, target + rows, Real(0));
+            Value* target = ubar + static_cast<std::size_t>(a) * rows;
+            if (a >= owned) std::fill(target, target + rows, Value(0));
             for (std::int64_t s = first[static_cast<std::size_t>(a)]; s < first[static_cast<std::size_t>(a) + 1]; ++s) {
                 const ScatterPlan::Source source = sources[static_cast<std::size_t>(s)];
-                const Real* from = workers_[static_cast<std::size_t>(source.chunk)].foreign_ubar.data() +
-                                   static_cast<std::size_t>(source.row) * rows;
+                const Value* from = workers_[static_cast<std::size_t>(source.chunk)].foreign_ubar.data() +
+                                    static_cast<std::size_t>(source.row) * rows;
                 for (std::size_t c = 0; c < rows; ++c) target[c] += from[c];
             }
         });
@@ -187,7 +193,7 @@ void Pipeline<P>::reduce_foreign_ubar(int t) {
         const auto size = static_cast<std::size_t>(scatter_.foreign(chunk)) *
                           static_cast<std::size_t>(square(plan_.layers[static_cast<std::size_t>(t) - 1].hidden_in + 1) *
                                                    plan_.padded);
-        std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + size, Real(0));
+        std::fill(w.foreign_ubar.data(), w.foreign_ubar.data() + size, Value(0));
     });
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "equivariance/clebsch_gordan.hpp"
@@ -84,7 +85,8 @@ struct LayerPlan {
 
     std::unique_ptr<RadialFunction> radial;
     std::vector<Buffer<Real>> table_rows;
-    std::vector<int> table_of;  // [active, active] -> index into table_rows
+    std::vector<int> table_of;                     // [active, active] -> index into table_rows
+    std::vector<std::pair<int, int>> table_pairs;  // [tables] species (of the model) that the table is for
 
     std::vector<std::vector<std::vector<MixWeights<Real>>>>
         mix;                            // [species or 1][l][path into l]; empty in the first layer
@@ -133,6 +135,9 @@ struct Plan {
         return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low),
                 intervals, layer.radial->outputs()};
     }
+
+    /// Takes the weights of a head; may be called again when they have changed.
+    void set_weights(const Model& model, int head);
 
     /// (Re)samples every table with `n` intervals, on all threads.
     void build_tables(int n);
@@ -183,6 +188,28 @@ std::vector<double> spline_coefficients(const std::vector<double>& samples, std:
     return coefficients;
 }
 
+/// The adjoint of spline_coefficients: what the samples get when the coefficients have the adjoint `bar`.
+template <int Degree>
+std::vector<double> spline_coefficients_adjoint(const std::vector<double>& bar, std::size_t outputs) {
+    constexpr std::size_t half = SplineRule<Degree>::half;
+    // y = filter(x) is shorter than x by 2 half rows; its adjoint spreads each row over 2 half + 1.
+    const auto spread = [&](const std::vector<double>& y, const double* taps, double sign, std::vector<double>& x) {
+        for (std::size_t i = 0; i < y.size() / outputs; ++i)
+            for (std::size_t k = 0; k <= 2 * half; ++k)
+                for (std::size_t c = 0; c < outputs; ++c)
+                    x[(i + k) * outputs + c] += sign * taps[k] * y[i * outputs + c];
+    };
+    std::vector<double> residual(bar.size() + 2 * half * outputs, 0.0);
+    spread(bar, SplineRule<Degree>::q, 1, residual);
+    std::vector<double> rough(residual.size() + 2 * half * outputs, 0.0);
+    for (std::size_t i = 0; i < bar.size(); ++i) rough[i + 2 * half * outputs] = bar[i];
+    spread(residual, SplineRule<Degree>::b, -1, rough);
+    std::vector<double> samples(rough.size() + 2 * half * outputs, 0.0);
+    for (std::size_t i = 0; i < residual.size(); ++i) samples[i + 2 * half * outputs] = residual[i];
+    spread(rough, SplineRule<Degree>::q, 1, samples);
+    return samples;
+}
+
 }  // namespace detail
 
 template <class Real>
@@ -194,6 +221,7 @@ void Plan<Real>::build_tables(int n) {
     for (LayerPlan<Real>& layer : layers) {
         const auto outputs = static_cast<std::size_t>(layer.radial->outputs());
         layer.table_rows.clear();
+        layer.table_pairs.clear();
         layer.table_of.assign(count * count, -1);
         std::map<int, int> known;
         for (std::size_t ai = 0; ai < count; ++ai)
@@ -203,6 +231,7 @@ void Plan<Real>::build_tables(int n) {
                 const auto [entry, is_new] = known.emplace(key, static_cast<int>(layer.table_rows.size()));
                 layer.table_of[ai * count + aj] = entry->second;
                 if (!is_new) continue;
+                layer.table_pairs.emplace_back(zi, zj);
                 // Row i of the table belongs to the knot low + (i - (degree - 1)/2) h.
                 const int first = -(degree - 1) / 2 - margin, sample_count = n + degree + 2 * margin;
                 std::vector<double> samples(static_cast<std::size_t>(sample_count) * outputs);
@@ -242,22 +271,18 @@ int least_intervals(double cutoff) {
     return static_cast<int>(std::ceil((cutoff - table_low) * below / (0.8 * table_low)));
 }
 
+/// What does not depend on the weights: shapes, couplings, the order of evaluation.
 template <class Real>
-Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& active, int width) {
+Plan<Real> make_plan_structure(const Model& model, const std::vector<int>& active, int width) {
     Plan<Real> plan;
     const int K = model.channels;
     const int Kp = (K + width - 1) / width * width;
-    const auto nz = static_cast<int>(model.species.size());
     plan.channels = K;
     plan.padded = Kp;
     plan.width = width;
     plan.l_max = model.l_max;
     plan.cutoff = model.cutoff;
     plan.active = active;
-    plan.scale = model.scale[static_cast<std::size_t>(head)];
-    for (const int z : active)
-        plan.base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] +
-                                   model.shift[static_cast<std::size_t>(head)]);
 
     if (model.has_zbl) {
         plan.has_zbl = true;
@@ -281,6 +306,7 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
         lp.hidden_out = layer.hidden_out;
         lp.density = layer.density;
         lp.skip = layer.skip;
+        lp.has_readout = layer.readout != Layer::Readout::None;
         std::vector<typename SparseRows<Real>::Entry> couplings;
         for (std::size_t p = 0; p < layer.paths.size(); ++p) {
             const auto [l1, l2, l3] = layer.paths[p];
@@ -304,8 +330,29 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
         lp.coupling = SparseRows<Real>(couplings, lp.coupling_size);
         for (auto& entry : couplings) std::swap(entry.row, entry.column);
         lp.coupling_transposed = SparseRows<Real>(couplings, square(model.l_max + 1));
+        lp.product = ProductTables(model, static_cast<int>(t));
+        plan.layers.push_back(std::move(lp));
+    }
+    return plan;
+}
+
+/// Fills in the weights of one head. Radial tables are separate: see build_tables.
+template <class Real>
+void Plan<Real>::set_weights(const Model& model, int head) {
+    const auto nz = static_cast<int>(model.species.size());
+    const int K = channels, Kp = padded;
+    scale = model.scale[static_cast<std::size_t>(head)];
+    base_energy.clear();
+    for (const int z : active)
+        base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] +
+                              model.shift[static_cast<std::size_t>(head)]);
+    for (std::size_t t = 0; t < layers.size(); ++t) {
+        const Layer& layer = model.layers[t];
+        LayerPlan<Real>& lp = layers[t];
         lp.radial = std::make_unique<RadialFunction>(model, static_cast<int>(t), Kp, width);
 
+        lp.up.clear();
+        lp.mix.clear();
         if (t > 0) {
             for (int l = 0; l <= layer.hidden_in; ++l)
                 lp.up.emplace_back(layer.up[static_cast<std::size_t>(l)].data.data(), K, Kp);
@@ -324,8 +371,11 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
                 lp.mix.push_back(std::move(by_l));
             }
         }
+        lp.out.clear();
         for (int L = 0; L <= layer.hidden_out; ++L)
             lp.out.emplace_back(layer.out[static_cast<std::size_t>(L)].data.data(), K, Kp);
+        lp.skip_weights.clear();
+        lp.first_skip.clear();
         if (layer.skip) {
             for (const int z : active) {
                 std::vector<MixWeights<Real>> by_l;
@@ -338,15 +388,14 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
                         for (int k = 0; k < K; ++k)
                             sum += model.embedding.data[static_cast<std::size_t>(z * K + k)] *
                                    layer.skip_weights[0]
-                                       .data[(static_cast<std::size_t>(z * K) + static_cast<std::size_t>(k)) *
-                                                 static_cast<std::size_t>(K) +
+                                       .data[static_cast<std::size_t>(z * K + k) * static_cast<std::size_t>(K) +
                                              static_cast<std::size_t>(c)];
                         lp.first_skip.push_back(sum);
                     }
             }
         }
 
-        lp.product = ProductTables(model, static_cast<int>(t));
+        lp.product_coefficients.clear();
         for (const int z : active) {
             const std::vector<double> dense = lp.product.coefficients(model, static_cast<int>(t), z);  // [terms][K]
             const int terms = lp.product.program().term_count;
@@ -358,8 +407,7 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
             lp.product_coefficients.push_back(packed);
         }
 
-        if (layer.readout != Layer::Readout::None) {
-            lp.has_readout = true;
+        if (lp.has_readout) {
             const bool mlp = layer.readout == Layer::Readout::Mlp;
             const int hidden = mlp ? static_cast<int>(layer.readout0.shape[2]) : 0;
             const int rows = mlp ? hidden : 1;
@@ -376,8 +424,13 @@ Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& activ
             }
             lp.readout = {lp.readout_w.data(), lp.readout_v.data(), hidden, static_cast<Activation>(model.activation)};
         }
-        plan.layers.push_back(std::move(lp));
     }
+}
+
+template <class Real>
+Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& active, int width) {
+    Plan<Real> plan = make_plan_structure<Real>(model, active, width);
+    plan.set_weights(model, head);
     return plan;
 }
 

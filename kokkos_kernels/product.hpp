@@ -28,11 +28,12 @@ struct ProductProgram {
 };
 
 /// B rows = product(A rows) for one channel block. A and B point at the block; scratch holds node_count packs.
-template <class P, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, const Real* coefficients, int channels,
-                                                 const Real* A, Real* B, P* scratch) {
+template <class P, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, const typename P::Real* coefficients,
+                                                 int channels, const Value* A, Value* B, P* scratch) {
+    using Weight = typename P::Weight;
     P* node = scratch;
-    node[0] = P::broadcast(Real(1));
+    node[0] = P::broadcast(Value(1));
     for (int n = 1; n < program.node_count; ++n)
         node[n] = node[program.nodes[n].parent] * P::load(A + program.nodes[n].variable * channels);
     for (int o = 0; o < program.outputs; ++o) P::zero().store(B + o * channels);
@@ -40,22 +41,25 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
         const ProductGroup group = program.groups[g];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t)
-            sum +=
-                P::load(coefficients + static_cast<long>(t) * P::width) * P::load(A + program.variables[t] * channels);
+            sum += Weight::load(coefficients + static_cast<long>(t) * P::width) *
+                   P::load(A + program.variables[t] * channels);
         P b = P::load(B + group.output * channels);
         b += node[group.node] * sum;
         b.store(B + group.output * channels);
     }
 }
 
-/// Abar rows = adjoint of product_forward at A for Bbar. scratch holds 2 node_count + inputs packs.
-template <class P, class Real = typename P::Real>
+/// Abar rows = adjoint of product_forward at A for Bbar; over dual lanes also cbar += d/dε of the coefficients'
+/// adjoint. scratch holds 2 node_count + inputs packs.
+template <class P, class Value = typename P::Value, class Real = typename P::Real>
 KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program, const Real* coefficients, int channels,
-                                                  const Real* A, const Real* Bbar, Real* Abar, P* scratch) {
+                                                  const Value* A, const Value* Bbar, Value* Abar, P* scratch,
+                                                  [[maybe_unused]] Real* cbar = nullptr) {
+    using Weight = typename P::Weight;
     P* node = scratch;
     P* nodebar = scratch + program.node_count;
     P* abar = nodebar + program.node_count;
-    node[0] = P::broadcast(Real(1));
+    node[0] = P::broadcast(Value(1));
     nodebar[0] = P::zero();
     for (int n = 1; n < program.node_count; ++n) {
         node[n] = node[program.nodes[n].parent] * P::load(A + program.nodes[n].variable * channels);
@@ -68,10 +72,17 @@ KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program,
         const P bnode = bbar * node[group.node];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t) {
-            const P c = P::load(coefficients + static_cast<long>(t) * P::width);
+            const Weight c = Weight::load(coefficients + static_cast<long>(t) * P::width);
             const int v = program.variables[t];
-            sum += c * P::load(A + v * channels);
+            const P a = P::load(A + v * channels);
+            sum += c * a;
             abar[v] += c * bnode;
+            if constexpr (P::dual) {
+                Real* target = cbar + static_cast<long>(t) * P::width;
+                Weight gradient = Weight::load(target);
+                gradient += derivative_of_product(bnode, a);
+                gradient.store(target);
+            }
         }
         nodebar[group.node] += bbar * sum;
     }

@@ -84,4 +84,18 @@ std::vector<double> ProductTables::coefficients(const Model& model, int layer_in
     return dense;
 }
 
+void ProductTables::add_gradient(const std::vector<double>& coefficients_bar, int layer_index, int species,
+                                 Model& gradient) const {
+    Layer& layer = gradient.layers[static_cast<std::size_t>(layer_index)];
+    const auto K = static_cast<std::size_t>(gradient.channels);
+    for (const Contribution& c : contributions_) {
+        Array& weights = layer.product[static_cast<std::size_t>(c.L)][static_cast<std::size_t>(c.order - 1)];
+        const auto row = static_cast<std::size_t>(species) * static_cast<std::size_t>(weights.shape[1]) +
+                         static_cast<std::size_t>(c.path);
+        double* w = weights.data.data() + row * K;
+        const double* bar = coefficients_bar.data() + static_cast<std::size_t>(c.term) * K;
+        for (std::size_t k = 0; k < K; ++k) w[k] += c.value * bar[k];
+    }
+}
+
 }  // namespace equipot::kernels

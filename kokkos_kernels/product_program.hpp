@@ -20,6 +20,9 @@ public:
     /// [terms][channels] of one species (index in the model).
     [[nodiscard]] std::vector<double> coefficients(const Model& model, int layer, int species) const;
 
+    /// The adjoint of `coefficients`: adds to the product weights of `gradient`, a model of the same shape.
+    void add_gradient(const std::vector<double>& coefficients_bar, int layer, int species, Model& gradient) const;
+
 private:
     struct Contribution {
         int term, L, order, path;

@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "kokkos_kernels/dual.hpp"
 #include "kokkos_kernels/lanes.hpp"
 
 namespace equipot::kernels {
@@ -54,32 +55,81 @@ KOKKOS_FORCEINLINE_FUNCTION void bspline_weights(S f, S* w, S* dw) {
     }
 }
 
+/// The rows that a distance touches, from `first` on, and their weights for value and derivative.
+template <class Real>
+struct SplineWeights {
+    static constexpr int support = spline_degree<Real> + 1;
+    int first;
+    Real value[support], slope[support];
+
+    KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, double r) {
+        const double t = (r - table.low) * table.inverse_step;
+        first = static_cast<int>(t);
+        if (first >= table.intervals) first = table.intervals - 1;
+        double w[support], dw[support];
+        bspline_weights<spline_degree<Real>>(t - first, w, dw);
+        for (int q = 0; q < support; ++q) {
+            value[q] = static_cast<Real>(w[q]);
+            slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
+        }
+    }
+};
+
 /// R[outputs]; with Derivative also dR[outputs] = dR/dr.
 template <class P, bool Derivative, class Real = typename P::Real>
 KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
                                                 Real* dR) {
-    constexpr int support = spline_degree<Real> + 1;
-    const double t = (r - table.low) * table.inverse_step;
-    int k = static_cast<int>(t);
-    if (k >= table.intervals) k = table.intervals - 1;
-    double w[support], dw[support];
-    bspline_weights<spline_degree<Real>>(t - k, w, dw);
-    Real value[support], slope[support];
-    for (int q = 0; q < support; ++q) {
-        value[q] = static_cast<Real>(w[q]);
-        slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
-    }
-    const Real* rows = table.rows + static_cast<long>(k) * table.outputs;
+    constexpr int support = SplineWeights<Real>::support;
+    const SplineWeights<Real> weights(table, r);
+    const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
     for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
         const int c = b * P::width;
         P sum = P::zero(), dsum = P::zero();
         for (int q = 0; q < support; ++q) {
             const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
-            sum += value[q] * a;
-            if constexpr (Derivative) dsum += slope[q] * a;
+            sum += weights.value[q] * a;
+            if constexpr (Derivative) dsum += weights.slope[q] * a;
         }
         sum.store(R + c);
         if constexpr (Derivative) dsum.store(dR + c);
+    }
+}
+
+/// The same at a dual distance: R + ε r' dR/dr.
+template <class P, class Real = typename P::Real>
+void radial_dual(const RadialTable<Real>& table, Dual<double> r, Dual<Real>* R) {
+    using Weight = typename P::Weight;
+    const SplineWeights<Real> weights(table, r.re);
+    const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
+    const auto along = static_cast<Real>(r.du);
+    for (int c = 0; c < table.outputs; c += P::width) {
+        Weight sum = Weight::zero(), dsum = Weight::zero();
+        for (int q = 0; q < SplineWeights<Real>::support; ++q) {
+            const Weight a = Weight::load(rows + static_cast<long>(q) * table.outputs + c);
+            sum += weights.value[q] * a;
+            dsum += weights.slope[q] * a;
+        }
+        P{sum, along * dsum}.store(R + c);
+    }
+}
+
+/// Its parameter gradient: rows_bar (shape of the table's rows) += d/dε of the adjoint of the rows.
+template <class P, class Real = typename P::Real>
+void radial_gradient(const RadialTable<Real>& table, Dual<double> r, const Dual<Real>* Rbar, Real* rows_bar) {
+    using Weight = typename P::Weight;
+    const SplineWeights<Real> weights(table, r.re);
+    Real* rows = rows_bar + static_cast<long>(weights.first) * table.outputs;
+    const auto along = static_cast<Real>(r.du);
+    for (int c = 0; c < table.outputs; c += P::width) {
+        const P rbar = P::load(Rbar + c);
+        const Weight slope = along * rbar.re;
+        for (int q = 0; q < SplineWeights<Real>::support; ++q) {
+            Real* target = rows + static_cast<long>(q) * table.outputs + c;
+            Weight sum = Weight::load(target);
+            sum += weights.value[q] * rbar.du;
+            sum += weights.slope[q] * slope;
+            sum.store(target);
+        }
     }
 }
 

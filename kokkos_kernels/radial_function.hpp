@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "model/model.hpp"
@@ -30,6 +31,13 @@ public:
     /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the
     /// polynomial it is, which is what a spline needs on its last interval.
     void evaluate(int zi, int zj, double r, double* out, double* dout, RadialScratch& scratch) const;
+
+    /// e_n(r), n = 1..size, with the envelope where it is on the basis; `cut` is the envelope itself.
+    void basis_values(int zi, int zj, double r, double* values, double& cut, RadialScratch& scratch) const {
+        double slope = 0;
+        basis(zi, zj, r, cut, slope, scratch);
+        std::copy(scratch.value[0].begin(), scratch.value[0].end(), values);
+    }
 
 private:
     void basis(int zi, int zj, double r, double& cut, double& dcut, RadialScratch& scratch) const;

@@ -5,6 +5,8 @@
 
 #include <Kokkos_Core.hpp>
 
+#include "kokkos_kernels/dual.hpp"
+
 namespace equipot::kernels {
 
 enum class Activation { Silu, Tanh, Identity, Abs };
@@ -12,14 +14,15 @@ enum class Activation { Silu, Tanh, Identity, Abs };
 /// act(x), and its slope.
 template <class S>
 KOKKOS_FORCEINLINE_FUNCTION S activation(Activation kind, S x, S& slope) {
+    using Kokkos::exp, Kokkos::tanh;  // or those of dual numbers
     switch (kind) {
         case Activation::Silu: {
-            const S sigmoid = S(1) / (S(1) + Kokkos::exp(-x));
+            const S sigmoid = S(1) / (S(1) + exp(-x));
             slope = sigmoid * (S(1) + x * (S(1) - sigmoid));
             return x * sigmoid;
         }
         case Activation::Tanh: {
-            const S t = Kokkos::tanh(x);
+            const S t = tanh(x);
             slope = S(1) - t * t;
             return t;
         }
@@ -41,29 +44,46 @@ struct ReadoutWeights {
 };
 
 /// Returns ε of one atom and adds seed · ∂ε/∂h to hbar (skipped where hbar is null). Sums run in double.
-template <class Real>
-KOKKOS_INLINE_FUNCTION double readout(const ReadoutWeights& weights, int channels, const Real* h, double seed,
-                                      Real* hbar) {
-    if (weights.hidden == 0) {
-        double energy = 0;
-        for (int k = 0; k < channels; ++k) energy += static_cast<double>(h[k]) * weights.w[k];
-        if (hbar != nullptr)
-            for (int k = 0; k < channels; ++k) hbar[k] += static_cast<Real>(seed * weights.w[k]);
-        return energy;
-    }
-    double energy = 0;
-    for (int n = 0; n < weights.hidden; ++n) {
+template <class P>
+KOKKOS_INLINE_FUNCTION typename P::Scalar readout(const ReadoutWeights& weights, int channels,
+                                                  const typename P::Value* h, typename P::Scalar seed,
+                                                  typename P::Value* hbar) {
+    using Value = typename P::Value;
+    using Scalar = typename P::Scalar;
+    const auto add = [&](int k, Scalar x) { P::set_element(hbar, k, P::element(hbar, k) + Value(x)); };
+    Scalar energy(0);
+    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
-        double x = 0;
-        for (int k = 0; k < channels; ++k) x += static_cast<double>(h[k]) * w[k];
-        double slope = 0;
-        energy += weights.v[n] * activation(weights.kind, x, slope);
+        Scalar x(0), slope(1);
+        for (int k = 0; k < channels; ++k) x += w[k] * Scalar(P::element(h, k));
+        const double v = weights.hidden == 0 ? 1.0 : weights.v[n];
+        energy += v * (weights.hidden == 0 ? x : activation(weights.kind, x, slope));
         if (hbar != nullptr) {
-            const double factor = seed * weights.v[n] * slope;
-            for (int k = 0; k < channels; ++k) hbar[k] += static_cast<Real>(factor * w[k]);
+            const Scalar factor = v * (seed * slope);
+            for (int k = 0; k < channels; ++k) add(k, w[k] * factor);
         }
     }
     return energy;
+}
+
+/// The parameter gradient of readout over dual lanes: w_bar and v_bar (shapes of w and v) += d/dε of their adjoints.
+template <class P, class Value = typename P::Value>
+void readout_gradient(const ReadoutWeights& weights, int channels, const Value* h, Dual<double> seed,
+                      typename P::Real* w_bar, typename P::Real* v_bar) {
+    using Real = typename P::Real;
+    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
+        const double* w = weights.w + static_cast<long>(n) * channels;
+        Dual<double> factor = seed;
+        if (weights.hidden > 0) {
+            Dual<double> x(0), slope(1);
+            for (int k = 0; k < channels; ++k) x += w[k] * Dual<double>(P::element(h, k));
+            v_bar[n] += static_cast<Real>((seed * activation(weights.kind, x, slope)).du);
+            factor = weights.v[n] * (seed * slope);
+        }
+        for (int k = 0; k < channels; ++k)
+            w_bar[static_cast<long>(n) * channels + k] +=
+                static_cast<Real>((factor * Dual<double>(P::element(h, k))).du);
+    }
 }
 
 }  // namespace equipot::kernels

@@ -18,6 +18,9 @@ using namespace pybind11::literals;
 
 namespace equipot::python {
 
+void define_design(py::module_& m);   // fit_design.cpp
+void define_trainer(py::module_& m);  // fit_trainer.cpp
+
 namespace {
 
 template <typename T>
@@ -254,6 +257,9 @@ void define(py::module_& m) {
             "path"_a)
         .def("compute", &compute, "numbers"_a, "positions"_a, "cells"_a, "periodic"_a, "offsets"_a, "what"_a,
              "neighbors"_a.none(true), "skin"_a);
+
+    define_design(m);
+    define_trainer(m);
 }
 
 }  // namespace

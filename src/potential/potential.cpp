@@ -8,12 +8,10 @@
 
 #include "kokkos_kernels/evaluator.hpp"
 #include "neighbors/neighbors.hpp"
+#include "potential/engine_lock.hpp"
 
 namespace equipot {
 
-namespace {
-
-// Kokkos' default host instance serves one caller at a time, whichever potential it comes from.
 std::mutex& engine_mutex() {
     static std::mutex mutex;
     return mutex;
@@ -30,6 +28,8 @@ int find_head(const Model& model, const std::string& name) {
     if (found == model.heads.end()) throw Error("the model has no head '" + name + "'; it has " + known);
     return static_cast<int>(found - model.heads.begin());
 }
+
+namespace {
 
 // A cluster with a few atoms of each species at distances between those of bonds and the cutoff, the same every time.
 System probe_structure(const std::vector<std::int32_t>& atomic_numbers, double cutoff) {

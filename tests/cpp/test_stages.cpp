@@ -207,13 +207,13 @@ TEST_CASE("readouts and their adjoints match central differences") {
         for (const int width : {0, hidden}) {
             const ReadoutWeights weights{w.data(), v.data(), width, kind};
             std::vector<double> hbar(channels, 0.0);
-            readout<double>(weights, channels, h.data(), 0.7, hbar.data());
+            readout<P>(weights, channels, h.data(), 0.7, hbar.data());
             for (std::size_t k = 0; k < channels; ++k) {
                 const double step = 1e-6, keep = h[k];
                 h[k] = keep + step;
-                const double plus = readout<double>(weights, channels, h.data(), 0, nullptr);
+                const double plus = readout<P>(weights, channels, h.data(), 0, nullptr);
                 h[k] = keep - step;
-                const double minus = readout<double>(weights, channels, h.data(), 0, nullptr);
+                const double minus = readout<P>(weights, channels, h.data(), 0, nullptr);
                 h[k] = keep;
                 CHECK(hbar[k] == Approx(0.7 * (plus - minus) / (2 * step)).margin(1e-8));
             }

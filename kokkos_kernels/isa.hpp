@@ -1,0 +1,17 @@
+// The pack widths of the instruction set that EQUIPOT_ISA names, for the files that are compiled once per set.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+namespace equipot::kernels::EQUIPOT_ISA {
+
+struct Isa {
+#if defined(__AVX512F__)
+    static constexpr int bytes = 64;
+#elif defined(__AVX2__)
+    static constexpr int bytes = 32;
+#else
+    static constexpr int bytes = 16;
+#endif
+};
+
+}  // namespace equipot::kernels::EQUIPOT_ISA
