@@ -8,7 +8,7 @@
 
 namespace equipot::kernels {
 
-/// One table: `rows` [intervals + degree, outputs] in the working precision.
+/// One table: `rows` [intervals + degree, parts, outputs] in the working precision.
 template <class Real>
 struct RadialTable {
     const Real* rows;
@@ -21,6 +21,11 @@ struct RadialTable {
 /// Quintic in double; cubic in float, where its error is below round-off with tables that still fit the cache.
 template <class Real>
 constexpr int spline_degree = sizeof(Real) == 8 ? 5 : 3;
+
+/// In float each row of coefficients is followed by its differences to the next row, taken before rounding: a slope
+/// from coefficients that are already rounded would carry their round-off divided by h.
+template <class Real>
+constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
 
 /// Weights of the B-splines that overlap an interval, and their derivatives by f.
 template <int Degree, class S>
@@ -64,22 +69,45 @@ KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, 
     if (k >= table.intervals) k = table.intervals - 1;
     double w[support], dw[support];
     bspline_weights<spline_degree<Real>>(t - k, w, dw);
-    Real value[support], slope[support];
-    for (int q = 0; q < support; ++q) {
-        value[q] = static_cast<Real>(w[q]);
-        slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
-    }
-    const Real* rows = table.rows + static_cast<long>(k) * table.outputs;
-    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-        const int c = b * P::width;
-        P sum = P::zero(), dsum = P::zero();
-        for (int q = 0; q < support; ++q) {
-            const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
-            sum += value[q] * a;
-            if constexpr (Derivative) dsum += slope[q] * a;
+    if constexpr (table_parts<Real> == 2) {
+        // Σ w a = a_{k+1} - w0 d_k + (w2 + w3) d_{k+1} + w3 d_{k+2} with d_k = a_{k+1} - a_k, as Σ w = 1; likewise the
+        // slope.
+        const Real value[3] = {static_cast<Real>(-w[0]), static_cast<Real>(w[2] + w[3]), static_cast<Real>(w[3])};
+        const Real slope[3] = {static_cast<Real>(-dw[0] * table.inverse_step),
+                               static_cast<Real>((dw[2] + dw[3]) * table.inverse_step),
+                               static_cast<Real>(dw[3] * table.inverse_step)};
+        const long stride = 2 * static_cast<long>(table.outputs);
+        const Real* differences = table.rows + k * stride + table.outputs;
+        const Real* middle = table.rows + (k + 1) * stride;
+        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+            const int c = b * P::width;
+            P sum = P::load(middle + c), dsum = P::zero();
+            for (int q = 0; q < 3; ++q) {
+                const P d = P::load(differences + q * stride + c);
+                sum += value[q] * d;
+                if constexpr (Derivative) dsum += slope[q] * d;
+            }
+            sum.store(R + c);
+            if constexpr (Derivative) dsum.store(dR + c);
         }
-        sum.store(R + c);
-        if constexpr (Derivative) dsum.store(dR + c);
+    } else {
+        Real value[support], slope[support];
+        for (int q = 0; q < support; ++q) {
+            value[q] = static_cast<Real>(w[q]);
+            slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
+        }
+        const Real* rows = table.rows + static_cast<long>(k) * table.outputs;
+        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+            const int c = b * P::width;
+            P sum = P::zero(), dsum = P::zero();
+            for (int q = 0; q < support; ++q) {
+                const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
+                sum += value[q] * a;
+                if constexpr (Derivative) dsum += slope[q] * a;
+            }
+            sum.store(R + c);
+            if constexpr (Derivative) dsum.store(dR + c);
+        }
     }
 }
 
