@@ -244,8 +244,18 @@ void Plan<Real>::build_tables(int n) {
                                         samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
                     });
                 const std::vector<double> coefficients = detail::spline_coefficients<degree>(samples, outputs);
-                Buffer<Real> rows("radial table", coefficients.size());
-                for (std::size_t i = 0; i < coefficients.size(); ++i) rows(i) = static_cast<Real>(coefficients[i]);
+                constexpr std::size_t parts = table_parts<Real>;
+                Buffer<Real> rows("radial table", parts * coefficients.size());
+                for (std::size_t i = 0; i < coefficients.size(); ++i) {
+                    Real* row = rows.data() + i / outputs * parts * outputs + i % outputs;
+                    *row = static_cast<Real>(coefficients[i]);
+                    if constexpr (parts == 2) {
+                        const std::size_t next = i + outputs;
+                        row[outputs] = next < coefficients.size()
+                                           ? static_cast<Real>(coefficients[next] - coefficients[i])
+                                           : Real(0);
+                    }
+                }
                 layer.table_rows.push_back(rows);
             }
     }
@@ -259,7 +269,7 @@ int Plan<Real>::most_intervals() const {
         std::set<int> keys;
         for (const int zi : active)
             for (const int zj : active) keys.insert(layer.radial->table_key(zi, zj));
-        bytes += static_cast<double>(keys.size()) * layer.radial->outputs() * sizeof(Real);
+        bytes += static_cast<double>(keys.size()) * layer.radial->outputs() * table_parts<Real> * sizeof(Real);
     }
     return std::max(64, static_cast<int>(std::min(budget / bytes, 2000.0)));
 }

@@ -9,7 +9,7 @@
 
 namespace equipot::kernels {
 
-/// One table: `rows` [intervals + degree, outputs] in the working precision.
+/// One table: `rows` [intervals + degree, parts, outputs] in the working precision.
 template <class Real>
 struct RadialTable {
     const Real* rows;
@@ -22,6 +22,11 @@ struct RadialTable {
 /// Quintic in double; cubic in float, where its error is below round-off with tables that still fit the cache.
 template <class Real>
 constexpr int spline_degree = sizeof(Real) == 8 ? 5 : 3;
+
+/// In float each row of coefficients is followed by its differences to the next row, taken before rounding: a slope
+/// from coefficients that are already rounded would carry their round-off divided by h.
+template <class Real>
+constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
 
 /// Weights of the B-splines that overlap an interval, and their derivatives by f.
 template <int Degree, class S>
@@ -60,18 +65,14 @@ template <class Real>
 struct SplineWeights {
     static constexpr int support = spline_degree<Real> + 1;
     int first;
-    Real value[support], slope[support];
+    double value[support], slope[support];  // slope in 1/Å
 
     KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, double r) {
         const double t = (r - table.low) * table.inverse_step;
         first = static_cast<int>(t);
         if (first >= table.intervals) first = table.intervals - 1;
-        double w[support], dw[support];
-        bspline_weights<spline_degree<Real>>(t - first, w, dw);
-        for (int q = 0; q < support; ++q) {
-            value[q] = static_cast<Real>(w[q]);
-            slope[q] = static_cast<Real>(dw[q] * table.inverse_step);
-        }
+        bspline_weights<spline_degree<Real>>(t - first, value, slope);
+        for (double& s : slope) s *= table.inverse_step;
     }
 };
 
@@ -79,19 +80,46 @@ struct SplineWeights {
 template <class P, bool Derivative, class Real = typename P::Real>
 KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
                                                 Real* dR) {
-    constexpr int support = SplineWeights<Real>::support;
+    constexpr int support = spline_degree<Real> + 1;
     const SplineWeights<Real> weights(table, r);
-    const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
-    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-        const int c = b * P::width;
-        P sum = P::zero(), dsum = P::zero();
-        for (int q = 0; q < support; ++q) {
-            const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
-            sum += weights.value[q] * a;
-            if constexpr (Derivative) dsum += weights.slope[q] * a;
+    if constexpr (table_parts<Real> == 2) {
+        // Σ w a = a_{k+1} - w0 d_k + (w2 + w3) d_{k+1} + w3 d_{k+2} with d_k = a_{k+1} - a_k, as Σ w = 1; likewise the
+        // slope.
+        const double *w = weights.value, *dw = weights.slope;
+        const Real value[3] = {static_cast<Real>(-w[0]), static_cast<Real>(w[2] + w[3]), static_cast<Real>(w[3])};
+        const Real slope[3] = {static_cast<Real>(-dw[0]), static_cast<Real>(dw[2] + dw[3]), static_cast<Real>(dw[3])};
+        const long stride = 2 * static_cast<long>(table.outputs);
+        const Real* differences = table.rows + weights.first * stride + table.outputs;
+        const Real* middle = table.rows + (weights.first + 1) * stride;
+        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+            const int c = b * P::width;
+            P sum = P::load(middle + c), dsum = P::zero();
+            for (int q = 0; q < 3; ++q) {
+                const P d = P::load(differences + q * stride + c);
+                sum += value[q] * d;
+                if constexpr (Derivative) dsum += slope[q] * d;
+            }
+            sum.store(R + c);
+            if constexpr (Derivative) dsum.store(dR + c);
         }
-        sum.store(R + c);
-        if constexpr (Derivative) dsum.store(dR + c);
+    } else {
+        Real value[support], slope[support];
+        for (int q = 0; q < support; ++q) {
+            value[q] = static_cast<Real>(weights.value[q]);
+            slope[q] = static_cast<Real>(weights.slope[q]);
+        }
+        const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
+        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+            const int c = b * P::width;
+            P sum = P::zero(), dsum = P::zero();
+            for (int q = 0; q < support; ++q) {
+                const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
+                sum += value[q] * a;
+                if constexpr (Derivative) dsum += slope[q] * a;
+            }
+            sum.store(R + c);
+            if constexpr (Derivative) dsum.store(dR + c);
+        }
     }
 }
 
@@ -106,8 +134,8 @@ void radial_dual(const RadialTable<Real>& table, Dual<double> r, Dual<Real>* R) 
         Weight sum = Weight::zero(), dsum = Weight::zero();
         for (int q = 0; q < SplineWeights<Real>::support; ++q) {
             const Weight a = Weight::load(rows + static_cast<long>(q) * table.outputs + c);
-            sum += weights.value[q] * a;
-            dsum += weights.slope[q] * a;
+            sum += static_cast<Real>(weights.value[q]) * a;
+            dsum += static_cast<Real>(weights.slope[q]) * a;
         }
         P{sum, along * dsum}.store(R + c);
     }
@@ -126,8 +154,8 @@ void radial_gradient(const RadialTable<Real>& table, Dual<double> r, const Dual<
         for (int q = 0; q < SplineWeights<Real>::support; ++q) {
             Real* target = rows + static_cast<long>(q) * table.outputs + c;
             Weight sum = Weight::load(target);
-            sum += weights.value[q] * rbar.du;
-            sum += weights.slope[q] * slope;
+            sum += static_cast<Real>(weights.value[q]) * rbar.du;
+            sum += static_cast<Real>(weights.slope[q]) * slope;
             sum.store(target);
         }
     }

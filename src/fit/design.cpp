@@ -240,6 +240,7 @@ void Design::Impl::fold_radial(const Model& model) {
 Design::Design(const Model& model, int head, std::span<const Feature> features) {
     check(model, features);
     if (head < 0 || static_cast<std::size_t>(head) >= model.heads.size()) throw Error("the model has no such head");
+    ensure_kokkos();
     impl_ = std::make_unique<Impl>(model, head, features);
 }
 Design::~Design() = default;

@@ -120,6 +120,25 @@ TEST_CASE("splines reproduce polynomials of degree five, with their slopes") {
     }
 }
 
+TEST_CASE("float splines have slopes as exact as their values") {
+    // A straight line of size 1 with a small slope: B-spline coefficients are its values at the knots. From rounded
+    // coefficients a slope would err by 6e-8 / h.
+    constexpr int n = 100;
+    const double low = 0.5, h = 0.01, slope = 1e-3;
+    std::vector<float> rows;
+    for (int i = 0; i < n + 3; ++i) {
+        rows.push_back(static_cast<float>(1 + slope * (i - 1) * h));
+        rows.push_back(static_cast<float>(slope * h));
+    }
+    const RadialTable<float> table{rows.data(), low, 1 / h, n, 1};
+    float R = 0, dR = 0;
+    for (const double r : {0.5, 0.637, 1.1, 1.499}) {
+        radial_splined<Pack<float, 1, void>, true>(table, r, Blocks{0, 1, 1}, &R, &dR);
+        CHECK(R == Approx(1 + slope * (r - low)).margin(2e-7));
+        CHECK(dR == Approx(slope).epsilon(3e-7));
+    }
+}
+
 TEST_CASE("the density stage and its adjoint") {
     constexpr int channels = 8, D1 = 3, D3 = 5;
     const Blocks blocks{0, channels / P::width, 1};
