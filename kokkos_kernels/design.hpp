@@ -39,7 +39,7 @@ struct DesignPlan {
     const DesignPath* paths;
     const int* monomials;  ///< [monomials, 4] factors, unused places are -1
     const double* values;  ///< [monomials]
-    const int* touched;  ///< components, by group
+    const int* touched;    ///< components, by group
     const int* block_paths;
     const DesignGroup* groups;
     const DesignBlock* blocks;
@@ -64,8 +64,8 @@ inline std::size_t design_scratch(const DesignPlan& plan, std::int64_t most_edge
     const auto edges = (static_cast<std::size_t>(most_edges) + W - 1) / W * W;
     const auto V = static_cast<std::size_t>(plan.components), L = static_cast<std::size_t>(plan.l_max + 1);
     const std::size_t columns = 3 * edges + 9 + 2 * W;
-    return edges * (4 + 7 * V + 2 * L * W) + V * W +
-           static_cast<std::size_t>(plan.largest_slots) * V * W + (V + DesignGroup::size) * columns;
+    return edges * (4 + 7 * V + 2 * L * W) + V * W + static_cast<std::size_t>(plan.largest_slots) * V * W +
+           (V + DesignGroup::size) * columns;
 }
 
 namespace detail {
@@ -168,14 +168,14 @@ void design_atom(const DesignPlan& plan, int block_index, const DesignStructure&
     const std::ptrdiff_t columns = (3 * E + 9 + 2 * W - 1) / (2 * W) * (2 * W);
     const int N = plan.basis_size;
 
-    double* r = scratch;                // [3][E] displacements
-    double* Y = r + 4 * E;              // [V][E]
-    double* rY = Y + V * E;             // [V][3][E] r̂ Y
-    double* dY = rY + 3 * V * E;        // [V][3][E]
-    double* R = dY + 3 * V * E;         // [l][lane][E]
-    double* dR = R + (L + 1) * W * E;   // [l][lane][E]
-    double* A = dR + (L + 1) * W * E;   // [V][lane]
-    double* G = A + V * W;              // [slot][V][lane]
+    double* r = scratch;                                                      // [3][E] displacements
+    double* Y = r + 4 * E;                                                    // [V][E]
+    double* rY = Y + V * E;                                                   // [V][3][E] r̂ Y
+    double* dY = rY + 3 * V * E;                                              // [V][3][E]
+    double* R = dY + 3 * V * E;                                               // [l][lane][E]
+    double* dR = R + (L + 1) * W * E;                                         // [l][lane][E]
+    double* A = dR + (L + 1) * W * E;                                         // [V][lane]
+    double* G = A + V * W;                                                    // [slot][V][lane]
     double* J = G + static_cast<std::ptrdiff_t>(plan.largest_slots) * V * W;  // [V][columns]
     double* out = J + V * columns;                                            // [4][columns]
 
@@ -197,7 +197,8 @@ void design_atom(const DesignPlan& plan, int block_index, const DesignStructure&
         }
         const double* basis = structure.basis + (first + e) * 2 * N;
         const int pair = structure.species[i] * plan.species + structure.species[structure.neighbor[first + e]];
-        const double* T = plan.radial + (static_cast<std::ptrdiff_t>(pair) * plan.block_count + block_index) * (L + 1) * W * N;
+        const double* T =
+            plan.radial + (static_cast<std::ptrdiff_t>(pair) * plan.block_count + block_index) * (L + 1) * W * N;
         for (int row = 0; row < (L + 1) * W; ++row) {
             double value = 0, slope = 0;
             for (int n = 0; n < N; ++n) {
@@ -284,8 +285,9 @@ void design_atom(const DesignPlan& plan, int block_index, const DesignStructure&
 
 }  // namespace detail
 
-/// Adds the rows of all atoms for the features of one block: X[species · features][stride], of which one structure takes
-/// 1 + 3 atoms + 6 places: energy, forces, virial (xx yy zz yz xz xy). Blocks write to different columns of the fit.
+/// Adds the rows of all atoms for the features of one block: X[species · features][stride], of which one structure
+/// takes 1 + 3 atoms + 6 places: energy, forces, virial (xx yy zz yz xz xy). Blocks write to different columns of the
+/// fit.
 template <class P>
 void design_block(const DesignPlan& plan, int block, const DesignStructure& structure, double* X, std::ptrdiff_t stride,
                   double* scratch) {

@@ -40,10 +40,6 @@ struct Dual {
         const T root = Kokkos::sqrt(a.re);
         return {root, a.du / (2 * root)};
     }
-    friend KOKKOS_FORCEINLINE_FUNCTION Dual exp(Dual a) {
-        const T e = Kokkos::exp(a.re);
-        return {e, e * a.du};
-    }
     friend KOKKOS_FORCEINLINE_FUNCTION Dual tanh(Dual a) {
         const T t = Kokkos::tanh(a.re);
         return {t, (1 - t * t) * a.du};

@@ -14,10 +14,10 @@ enum class Activation { Silu, Tanh, Identity, Abs };
 /// act(x), and its slope.
 template <class S>
 KOKKOS_FORCEINLINE_FUNCTION S activation(Activation kind, S x, S& slope) {
-    using Kokkos::exp, Kokkos::tanh;  // or those of dual numbers
+    using Kokkos::tanh;  // or that of dual numbers
     switch (kind) {
         case Activation::Silu: {
-            const S sigmoid = S(1) / (S(1) + exp(-x));
+            const S sigmoid = S(0.5) * (S(1) + tanh(S(0.5) * x));  // exp(-x) would overflow
             slope = sigmoid * (S(1) + x * (S(1) - sigmoid));
             return x * sigmoid;
         }

@@ -60,6 +60,7 @@ py::array_t<double> design_rows(const Design& design, const std::vector<Input<st
 void define_design(py::module_& m) {
     py::class_<Design>(m, "Design")
         .def(py::init([](const Model& model, const Input<std::int32_t>& features, int head) {
+                 require_runtime();
                  return Design(model, head, make_features(features));
              }),
              "model"_a, "features"_a, "head"_a = 0)
