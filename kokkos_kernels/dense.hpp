@@ -9,64 +9,73 @@
 
 namespace equipot::kernels {
 
+/// A matrix or a block of one: element (i, j) is data[i * stride + j].
+template <class T>
+struct Matrix {
+    T* data;
+    long stride;
+};
+
 namespace detail {
 
-// Rows x W::width (or 1) numbers of C stay in registers; a(i, k) reads A or its transpose.
-template <class W, int Rows, class A>
-void dense_block(int inner, int n, const A& a, const double* B, double* C, int row, int& c) {
-    for (; c + W::width <= n; c += W::width) {
-        W sum[Rows];
-        for (int i = 0; i < Rows; ++i) sum[i] = W::load(C + static_cast<long>(row + i) * n + c);
-        for (int k = 0; k < inner; ++k) {
-            const W b = W::load(B + static_cast<long>(k) * n + c);
-            for (int i = 0; i < Rows; ++i) sum[i] += a(row + i, k) * b;
-        }
-        for (int i = 0; i < Rows; ++i) sum[i].store(C + static_cast<long>(row + i) * n + c);
+// Rows x Columns packs of C stay in registers while k runs; a(i, k) reads A or its transpose.
+template <class W, int Rows, int Columns, class A>
+void dense_block(int inner, const A& a, Matrix<const double> B, Matrix<double> C, int row, int c) {
+    W sum[Rows][Columns];
+    for (int i = 0; i < Rows; ++i)
+        for (int j = 0; j < Columns; ++j) sum[i][j] = W::load(C.data + (row + i) * C.stride + c + j * W::width);
+    for (int k = 0; k < inner; ++k) {
+        W b[Columns];
+        for (int j = 0; j < Columns; ++j) b[j] = W::load(B.data + k * B.stride + c + j * W::width);
+        for (int i = 0; i < Rows; ++i)
+            for (int j = 0; j < Columns; ++j) sum[i][j] += a(row + i, k) * b[j];
     }
+    for (int i = 0; i < Rows; ++i)
+        for (int j = 0; j < Columns; ++j) sum[i][j].store(C.data + (row + i) * C.stride + c + j * W::width);
+}
+
+template <class W, int Rows, class A>
+void dense_rows(int inner, int n, const A& a, Matrix<const double> B, Matrix<double> C, int row) {
+    int c = 0;
+    for (; c + 2 * W::width <= n; c += 2 * W::width) dense_block<W, Rows, 2>(inner, a, B, C, row, c);
+    for (; c + W::width <= n; c += W::width) dense_block<W, Rows, 1>(inner, a, B, C, row, c);
+    for (int i = row; i < row + Rows; ++i)
+        for (int k = 0; k < inner; ++k)
+            for (int j = c; j < n; ++j) C.data[i * C.stride + j] += a(i, k) * B.data[k * B.stride + j];
 }
 
 template <class W, class A>
-void dense_product(int m, int inner, int n, const A& a, const double* B, double* C) {
+void dense_product(int m, int inner, int n, const A& a, Matrix<const double> B, Matrix<double> C) {
     int row = 0;
-    for (; row + 4 <= m; row += 4) {
-        int c = 0;
-        dense_block<W, 4>(inner, n, a, B, C, row, c);
-    }
-    for (; row < m; ++row) {
-        int c = 0;
-        dense_block<W, 1>(inner, n, a, B, C, row, c);
-    }
-    const int tail = n / W::width * W::width;
-    for (int i = 0; i < m; ++i)
-        for (int k = 0; k < inner; ++k)
-            for (int c = tail; c < n; ++c) C[static_cast<long>(i) * n + c] += a(i, k) * B[static_cast<long>(k) * n + c];
+    for (; row + 4 <= m; row += 4) dense_rows<W, 4>(inner, n, a, B, C, row);
+    for (; row < m; ++row) dense_rows<W, 1>(inner, n, a, B, C, row);
 }
 
 }  // namespace detail
 
 /// C[m, n] += A[m, k] B[k, n].
 template <class W>
-void add_product(int m, int k, int n, const double* A, const double* B, double* C) {
+void add_product(int m, int k, int n, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
     detail::dense_product<W>(
-        m, k, n, [=](int i, int q) { return A[static_cast<long>(i) * k + q]; }, B, C);
+        m, k, n, [=](int i, int q) { return A.data[i * A.stride + q]; }, B, C);
 }
 
 /// C[k, n] += A[m, k]^T B[m, n].
 template <class W>
-void add_transposed_product(int m, int k, int n, const double* A, const double* B, double* C) {
+void add_transposed_product(int m, int k, int n, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
     detail::dense_product<W>(
-        k, m, n, [=](int i, int q) { return A[static_cast<long>(q) * k + i]; }, B, C);
+        k, m, n, [=](int i, int q) { return A.data[q * A.stride + i]; }, B, C);
 }
 
 /// C[m, k] += A[m, n] B[k, n]^T.
 template <class W>
-void add_product_transposed(int m, int n, int k, const double* A, const double* B, double* C) {
+void add_product_transposed(int m, int n, int k, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
     std::vector<double> transposed(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
     for (int i = 0; i < k; ++i)
         for (int j = 0; j < n; ++j)
             transposed[static_cast<std::size_t>(j) * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)] =
-                B[static_cast<long>(i) * n + j];
-    add_product<W>(m, n, k, A, transposed.data(), C);
+                B.data[i * B.stride + j];
+    add_product<W>(m, n, k, A, {transposed.data(), k}, C);
 }
 
 }  // namespace equipot::kernels

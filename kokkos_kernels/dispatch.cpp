@@ -35,8 +35,8 @@ std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precisio
     return chosen.make(model, head, precision);
 }
 
-std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, int intervals) {
-    return best().make_training(model, head, intervals);
+std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision, int intervals) {
+    return best().make_training(model, head, precision, intervals);
 }
 
 }  // namespace equipot::kernels

@@ -64,25 +64,43 @@ KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, cons
     for (; b < blocks.end; b += blocks.step) detail::mix_columns<P, 1, Add>(channels, rows, in, W, out, b * P::width);
 }
 
+namespace detail {
+
+// NK rows x NB packs of Wbar stay in registers while the rows of the tile run.
+template <class P, int NK, int NB, class Value = typename P::Value>
+void mix_gradient_block(int channels, int rows, const Rows<const Value>& in, const Rows<const Value>& outbar,
+                        typename P::Real* Wbar, int k, int c) {
+    using Weight = typename P::Weight;
+    typename P::Real* target = Wbar + static_cast<long>(k) * channels + c;
+    Weight sum[NK][NB];
+    for (int i = 0; i < NK; ++i)
+        for (int b = 0; b < NB; ++b) sum[i][b] = Weight::load(target + static_cast<long>(i) * channels + b * P::width);
+    for (int r = 0; r < rows; ++r) {
+        const Value* x = in.row(r, channels);
+        const Value* y = outbar.row(r, channels) + c;
+        P bar[NB];
+        for (int b = 0; b < NB; ++b) bar[b] = P::load(y + b * P::width);
+        for (int i = 0; i < NK; ++i)
+            for (int b = 0; b < NB; ++b) sum[i][b] += derivative_of_product(P::element(x, k + i), bar[b]);
+    }
+    for (int i = 0; i < NK; ++i)
+        for (int b = 0; b < NB; ++b) sum[i][b].store(target + static_cast<long>(i) * channels + b * P::width);
+}
+
+}  // namespace detail
+
 /// The parameter gradient of mix over dual lanes: Wbar[k, k'] += d/dε Σ_rows in_row,k outbar_row,k'.
 template <class P, class Value = typename P::Value>
 void mix_gradient(int channels, int rows, const Rows<const Value>& in, const Rows<const Value>& outbar,
                   typename P::Real* Wbar) {
-    using Weight = typename P::Weight;
-    constexpr int together =
-        P::width < 4 ? P::width : 4;  // values of k whose rows of Wbar stay in registers while the rows of the tile run
-    for (int c = 0; c < channels; c += P::width)
-        for (int k = 0; k < channels; k += together) {
-            typename P::Real* target = Wbar + static_cast<long>(k) * channels + c;
-            Weight sum[together];
-            for (int i = 0; i < together; ++i) sum[i] = Weight::load(target + static_cast<long>(i) * channels);
-            for (int r = 0; r < rows; ++r) {
-                const Value* x = in.row(r, channels);
-                const P y = P::load(outbar.row(r, channels) + c);
-                for (int i = 0; i < together; ++i) sum[i] += derivative_of_product(P::element(x, k + i), y);
-            }
-            for (int i = 0; i < together; ++i) sum[i].store(target + static_cast<long>(i) * channels);
-        }
+    constexpr int together = P::width < 4 ? P::width : 4;  // a divisor of the padded number of channels
+    for (int k = 0; k < channels; k += together) {
+        int c = 0;
+        for (; c + 2 * P::width <= channels; c += 2 * P::width)
+            detail::mix_gradient_block<P, together, 2>(channels, rows, in, outbar, Wbar, k, c);
+        for (; c < channels; c += P::width)
+            detail::mix_gradient_block<P, together, 1>(channels, rows, in, outbar, Wbar, k, c);
+    }
 }
 
 }  // namespace equipot::kernels

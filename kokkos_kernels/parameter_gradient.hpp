@@ -11,7 +11,7 @@
 namespace equipot::kernels {
 
 struct LayerGradient {
-    std::vector<std::size_t> tables;                         // as LayerPlan::table_rows
+    std::vector<std::size_t> tables;                         // [intervals + degree, outputs] per table of the plan
     std::vector<std::vector<std::vector<std::size_t>>> mix;  // and so on: offsets in place of the weights
     std::vector<std::size_t> up, out, product;
     std::vector<std::vector<std::size_t>> skip;
@@ -34,7 +34,8 @@ struct GradientLayout {
         const auto matrix = static_cast<std::size_t>(square(plan.padded));
         for (const LayerPlan<Real>& lp : plan.layers) {
             LayerGradient layer;
-            for (const Buffer<Real>& rows : lp.table_rows) layer.tables.push_back(take(rows.extent(0)));
+            for (const Buffer<Real>& rows : lp.table_rows)
+                layer.tables.push_back(take(rows.extent(0) / table_parts<Real>));
             for (const auto& variant : lp.mix) {
                 auto& by_l = layer.mix.emplace_back();
                 for (const auto& into : variant) {

@@ -188,6 +188,20 @@ std::vector<double> spline_coefficients(const std::vector<double>& samples, std:
     return coefficients;
 }
 
+/// Writes coefficients [count][columns] into columns of a table's rows, in its working precision and parts.
+template <class Real>
+void store_columns(const double* coefficients, int count, int columns, Real* rows, int outputs) {
+    constexpr int parts = table_parts<Real>;
+    for (int i = 0; i < count; ++i) {
+        const double* from = coefficients + static_cast<std::ptrdiff_t>(i) * columns;
+        Real* row = rows + static_cast<std::ptrdiff_t>(i) * parts * outputs;
+        for (int c = 0; c < columns; ++c) row[c] = static_cast<Real>(from[c]);
+        if constexpr (parts == 2)
+            for (int c = 0; c < columns; ++c)
+                row[outputs + c] = i + 1 < count ? static_cast<Real>(from[columns + c] - from[c]) : Real(0);
+    }
+}
+
 /// The adjoint of spline_coefficients: what the samples get when the coefficients have the adjoint `bar`.
 template <int Degree>
 std::vector<double> spline_coefficients_adjoint(const std::vector<double>& bar, std::size_t outputs) {
@@ -244,18 +258,9 @@ void Plan<Real>::build_tables(int n) {
                                         samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
                     });
                 const std::vector<double> coefficients = detail::spline_coefficients<degree>(samples, outputs);
-                constexpr std::size_t parts = table_parts<Real>;
-                Buffer<Real> rows("radial table", parts * coefficients.size());
-                for (std::size_t i = 0; i < coefficients.size(); ++i) {
-                    Real* row = rows.data() + i / outputs * parts * outputs + i % outputs;
-                    *row = static_cast<Real>(coefficients[i]);
-                    if constexpr (parts == 2) {
-                        const std::size_t next = i + outputs;
-                        row[outputs] = next < coefficients.size()
-                                           ? static_cast<Real>(coefficients[next] - coefficients[i])
-                                           : Real(0);
-                    }
-                }
+                Buffer<Real> rows("radial table", table_parts<Real> * coefficients.size());
+                detail::store_columns(coefficients.data(), n + degree, static_cast<int>(outputs), rows.data(),
+                                      static_cast<int>(outputs));
                 layer.table_rows.push_back(rows);
             }
     }

@@ -76,10 +76,12 @@ struct SplineWeights {
     }
 };
 
-/// R[outputs]; with Derivative also dR[outputs] = dR/dr.
-template <class P, bool Derivative, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
-                                                Real* dR) {
+namespace detail {
+
+/// Calls store(c, R, dR/dr) for every pack of outputs, dR only with Derivative.
+template <class P, bool Derivative, class Store, class Real = typename P::Real>
+KOKKOS_FORCEINLINE_FUNCTION void radial_rows(const RadialTable<Real>& table, double r, Blocks blocks,
+                                             const Store& store) {
     constexpr int support = spline_degree<Real> + 1;
     const SplineWeights<Real> weights(table, r);
     if constexpr (table_parts<Real> == 2) {
@@ -99,8 +101,7 @@ KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, 
                 sum += value[q] * d;
                 if constexpr (Derivative) dsum += slope[q] * d;
             }
-            sum.store(R + c);
-            if constexpr (Derivative) dsum.store(dR + c);
+            store(c, sum, dsum);
         }
     } else {
         Real value[support], slope[support];
@@ -117,45 +118,47 @@ KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, 
                 sum += value[q] * a;
                 if constexpr (Derivative) dsum += slope[q] * a;
             }
-            sum.store(R + c);
-            if constexpr (Derivative) dsum.store(dR + c);
+            store(c, sum, dsum);
         }
     }
+}
+
+}  // namespace detail
+
+/// R[outputs]; with Derivative also dR[outputs] = dR/dr.
+template <class P, bool Derivative, class Real = typename P::Real>
+KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
+                                                Real* dR) {
+    detail::radial_rows<P, Derivative>(table, r, blocks, [=](int c, P sum, [[maybe_unused]] P dsum) {
+        sum.store(R + c);
+        if constexpr (Derivative) dsum.store(dR + c);
+    });
 }
 
 /// The same at a dual distance: R + ε r' dR/dr.
 template <class P, class Real = typename P::Real>
 void radial_dual(const RadialTable<Real>& table, Dual<double> r, Dual<Real>* R) {
     using Weight = typename P::Weight;
-    const SplineWeights<Real> weights(table, r.re);
-    const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
     const auto along = static_cast<Real>(r.du);
-    for (int c = 0; c < table.outputs; c += P::width) {
-        Weight sum = Weight::zero(), dsum = Weight::zero();
-        for (int q = 0; q < SplineWeights<Real>::support; ++q) {
-            const Weight a = Weight::load(rows + static_cast<long>(q) * table.outputs + c);
-            sum += static_cast<Real>(weights.value[q]) * a;
-            dsum += static_cast<Real>(weights.slope[q]) * a;
-        }
-        P{sum, along * dsum}.store(R + c);
-    }
+    detail::radial_rows<Weight, true>(table, r.re, {0, table.outputs / P::width, 1},
+                                      [=](int c, Weight sum, Weight dsum) {
+                                          P{sum, along * dsum}.store(R + c);
+                                      });
 }
 
-/// Its parameter gradient: rows_bar (shape of the table's rows) += d/dε of the adjoint of the rows.
+/// Its parameter gradient: rows_bar [intervals + degree, outputs] += d/dε of the adjoint of the coefficients.
 template <class P, class Real = typename P::Real>
 void radial_gradient(const RadialTable<Real>& table, Dual<double> r, const Dual<Real>* Rbar, Real* rows_bar) {
     using Weight = typename P::Weight;
     const SplineWeights<Real> weights(table, r.re);
     Real* rows = rows_bar + static_cast<long>(weights.first) * table.outputs;
-    const auto along = static_cast<Real>(r.du);
     for (int c = 0; c < table.outputs; c += P::width) {
         const P rbar = P::load(Rbar + c);
-        const Weight slope = along * rbar.re;
         for (int q = 0; q < SplineWeights<Real>::support; ++q) {
             Real* target = rows + static_cast<long>(q) * table.outputs + c;
             Weight sum = Weight::load(target);
             sum += static_cast<Real>(weights.value[q]) * rbar.du;
-            sum += static_cast<Real>(weights.slope[q]) * slope;
+            sum += static_cast<Real>(weights.slope[q] * r.du) * rbar.re;
             sum.store(target);
         }
     }

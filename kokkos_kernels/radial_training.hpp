@@ -1,10 +1,14 @@
-// Radial functions in training: every step samples the tables of a layer anew from its weights, all samples at once
-// (basis E -> network -> in the first layer times sender and mixing, as in radial_function.hpp), and afterwards takes
-// the adjoint of the tables back to the weights. Its cost depends on the number of samples, not of edges.
+// Radial functions in training: every step makes the tables of a layer anew from its weights, and afterwards takes the
+// adjoint of the tables back to the weights. Its cost depends on the number of samples, not of edges.
+//   samples E of the basis -> hidden layers of the network a -> spline coefficients c = F (cut a) -> out = c W_last
+//   -> table = out, in the first layer table = (out u_zj) mix (as in radial_function.hpp)
+// The filter F from samples to coefficients and the envelope act on the narrow a: what follows them is linear in it.
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <map>
+#include <numeric>
 #include <vector>
 
 #include "kokkos_kernels/dense.hpp"
@@ -13,19 +17,22 @@
 
 namespace equipot::kernels {
 
-template <class W>
+/// W: a pack of doubles for the dense work; Real: of the plan.
+template <class W, class Real>
 class RadialTraining {
 public:
-    using Real = typename W::Real;
-
     /// `plan` has its tables built.
-    RadialTraining(const Model& model, int layer, const Plan<Real>& plan) : t_(static_cast<std::size_t>(layer)) {
+    RadialTraining(const Model& model, int layer, const Plan<Real>& plan)
+        : t_(static_cast<std::size_t>(layer)),
+          channels_(model.channels),
+          padded_(plan.padded),
+          samples_(plan.intervals + degree + 2 * margin),
+          rows_(plan.intervals + degree),
+          cut_weights_(!model.radial.envelope_on_basis) {
         const LayerPlan<Real>& lp = plan.layers[t_];
-        constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
-        samples_ = plan.intervals + degree + 2 * margin;
+        outputs_ = lp.radial->outputs();
         const double h = (plan.cutoff - table_low) / plan.intervals;
         const int first = -(degree - 1) / 2 - margin;
-        outputs_ = lp.radial->outputs();
         const bool transformed = model.radial.transform != RadialBasis::Transform::None;
         std::map<std::pair<int, int>, std::size_t> known;
         for (std::size_t table = 0; table < lp.table_pairs.size(); ++table) {
@@ -42,6 +49,7 @@ public:
                     lp.radial->basis_values(zi, zj, table_low + (first + s) * h,
                                             group.basis.data() + static_cast<std::ptrdiff_t>(s) * model.radial.size,
                                             group.cut[static_cast<std::size_t>(s)], scratch);
+                if (!cut_weights_) std::fill(group.cut.begin(), group.cut.end(), 1.0);
                 groups_.push_back(std::move(group));
             }
             groups_[entry->second].tables.push_back(table);
@@ -52,25 +60,40 @@ public:
     void forward(const Model& model, Plan<Real>& plan) {
         const Layer& layer = model.layers[t_];
         LayerPlan<Real>& lp = plan.layers[t_];
-        const auto outputs = static_cast<std::size_t>(outputs_);
-        if (t_ == 0) senders(model);
+        const int K = channels_, paths = lp.radial->rows();
+        if (t_ == 0) {
+            const auto nz = static_cast<int>(model.species.size());
+            sender_.assign(static_cast<std::size_t>(nz * K), 0.0);
+            add_product<W>(nz, K, K, {model.embedding.data.data(), K}, {layer.up[0].data.data(), K},
+                           {sender_.data(), K});
+        }
         for (Group& group : groups_) {
-            std::vector<std::vector<double>> tables(
-                group.tables.size(), std::vector<double>(static_cast<std::size_t>(samples_) * outputs, 0.0));
-            group.network.resize(layer.radial, samples_);
-            group.density.resize(layer.density_net, samples_);
-            for_chunks([&](int begin, int count) {
-                network_forward(layer.radial, group.basis, group.network, begin, count);
-                if (layer.density) network_forward(layer.density_net, group.basis, group.density, begin, count);
-                for (std::size_t i = 0; i < group.tables.size(); ++i)
-                    fill(model, lp, group, lp.table_pairs[group.tables[i]], tables[i], begin, count);
+            hidden_forward(layer.radial, group, group.network);
+            const auto n = static_cast<int>(layer.radial.back().shape[0]);
+            group.coefficients = coefficients(group, last_hidden(group, group.network), n);
+            group.out.assign(static_cast<std::size_t>(rows_ * paths * K), 0.0);
+            for_each(paths, [&](int p) {
+                const Matrix<double> out{group.out.data() + p * K, paths * K};
+                add_product<W>(rows_, n, K, {group.coefficients.data(), n},
+                               {layer.radial.back().data.data() + p * K, paths * K}, out);
+                std::vector<double> folded(static_cast<std::size_t>(rows_ * K)), table(folded.size());
+                for (const std::size_t index : group.tables) {
+                    const auto [zi, zj] = lp.table_pairs[index];
+                    if (t_ == 0) {
+                        fold(out, zj, folded);
+                        std::fill(table.begin(), table.end(), 0.0);
+                        add_product<W>(rows_, K, K, {folded.data(), K},
+                                       {model.layers[0].mix[l3(lp, p)].data.data() + mix_offset(model, zi), K},
+                                       {table.data(), K});
+                    } else {
+                        for (int s = 0; s < rows_; ++s)
+                            std::copy_n(out.data + s * out.stride, K,
+                                        table.data() + static_cast<std::ptrdiff_t>(s) * K);
+                    }
+                    detail::store_columns(table.data(), rows_, K, lp.table_rows[index].data() + p * padded_, outputs_);
+                }
             });
-            for (std::size_t i = 0; i < group.tables.size(); ++i) {
-                const std::vector<double> coefficients =
-                    detail::spline_coefficients<spline_degree<Real>>(tables[i], outputs);
-                Real* rows = lp.table_rows[group.tables[i]].data();
-                for (std::size_t c = 0; c < coefficients.size(); ++c) rows[c] = static_cast<Real>(coefficients[c]);
-            }
+            if (lp.density) density_forward(layer, lp, group);
         }
     }
 
@@ -79,211 +102,212 @@ public:
                   Model& gradient) {
         const Layer& layer = model.layers[t_];
         const LayerPlan<Real>& lp = plan.layers[t_];
-        const auto K = static_cast<std::size_t>(model.channels);
-        std::vector<double> sender_bar(sender_.size(), 0.0);
+        Layer& bar = gradient.layers[t_];
+        const int K = channels_, paths = lp.radial->rows();
+        const auto n = static_cast<int>(layer.radial.back().shape[0]);
+        std::vector<std::vector<double>> sender_bar(static_cast<std::size_t>(paths));
         for (Group& group : groups_) {
-            group.network.clear_bars();
-            group.density.clear_bars();
-            for (const std::size_t table : group.tables) {
-                const Real* from = flat + layout.layers[t_].tables[table];
-                const std::vector<double> rows(from, from + lp.table_rows[table].extent(0));
-                const std::vector<double> bar =
-                    detail::spline_coefficients_adjoint<spline_degree<Real>>(rows, static_cast<std::size_t>(outputs_));
-                take(model, lp, group, lp.table_pairs[table], bar, sender_bar, gradient.layers[t_]);
-            }
-            network_backward(layer.radial, group.basis, group.network, gradient.layers[t_].radial);
-            if (layer.density)
-                network_backward(layer.density_net, group.basis, group.density, gradient.layers[t_].density_net);
+            std::vector<std::vector<double>> coefficients_bar(static_cast<std::size_t>(paths));
+            for_each(paths, [&](int p) {
+                // Paths touch disjoint columns, and in the first layer disjoint mixing matrices.
+                std::vector<double>& own_sender = sender_bar[static_cast<std::size_t>(p)];
+                own_sender.resize(sender_.size(), 0.0);
+                const Matrix<double> out{group.out.data() + p * K, paths * K};
+                const auto size = static_cast<std::size_t>(rows_ * K);
+                std::vector<double> out_bar(size, 0.0), table_bar(size), folded(size), folded_bar(size);
+                for (const std::size_t index : group.tables) {
+                    const auto [zi, zj] = lp.table_pairs[index];
+                    const Real* from = flat + layout.layers[t_].tables[index] + p * padded_;
+                    for (int s = 0; s < rows_; ++s)
+                        for (int k = 0; k < K; ++k)
+                            table_bar[static_cast<std::size_t>(s * K + k)] =
+                                static_cast<double>(from[static_cast<std::ptrdiff_t>(s) * outputs_ + k]);
+                    if (t_ > 0) {
+                        for (std::size_t c = 0; c < size; ++c) out_bar[c] += table_bar[c];
+                        continue;
+                    }
+                    fold(out, zj, folded);
+                    const std::size_t offset = mix_offset(model, zi);
+                    add_transposed_product<W>(rows_, K, K, {folded.data(), K}, {table_bar.data(), K},
+                                              {bar.mix[l3(lp, p)].data.data() + offset, K});
+                    std::fill(folded_bar.begin(), folded_bar.end(), 0.0);
+                    add_product_transposed<W>(rows_, K, K, {table_bar.data(), K},
+                                              {layer.mix[l3(lp, p)].data.data() + offset, K}, {folded_bar.data(), K});
+                    for (int s = 0; s < rows_; ++s)
+                        for (int k = 0; k < K; ++k) {
+                            const auto c = static_cast<std::size_t>(s * K + k),
+                                       u = static_cast<std::size_t>(zj * K + k);
+                            out_bar[c] += folded_bar[c] * sender_[u];
+                            own_sender[u] += folded_bar[c] * out.data[s * out.stride + k];
+                        }
+                }
+                add_transposed_product<W>(rows_, n, K, {group.coefficients.data(), n}, {out_bar.data(), K},
+                                          {bar.radial.back().data.data() + p * K, paths * K});
+                std::vector<double>& own = coefficients_bar[static_cast<std::size_t>(p)];
+                own.assign(static_cast<std::size_t>(rows_ * n), 0.0);
+                add_product_transposed<W>(rows_, K, n, {out_bar.data(), K},
+                                          {layer.radial.back().data.data() + p * K, paths * K}, {own.data(), n});
+            });
+            hidden_backward(layer.radial, group, group.network, samples_bar(group, sum(coefficients_bar), n),
+                            bar.radial);
+            if (lp.density) density_backward(layer, lp, layout, flat, group, bar);
         }
         if (t_ > 0) return;
         // sender = embedding · up.0
-        const auto nz = static_cast<int>(model.species.size()), k = static_cast<int>(K);
-        add_transposed_product<W>(nz, k, k, model.embedding.data.data(), sender_bar.data(),
-                                  gradient.layers[0].up[0].data.data());
-        add_product_transposed<W>(nz, k, k, sender_bar.data(), layer.up[0].data.data(), gradient.embedding.data.data());
+        const std::vector<double> total = sum(sender_bar);
+        const auto nz = static_cast<int>(model.species.size());
+        add_transposed_product<W>(nz, K, K, {model.embedding.data.data(), K}, {total.data(), K},
+                                  {bar.up[0].data.data(), K});
+        add_product_transposed<W>(nz, K, K, {total.data(), K}, {layer.up[0].data.data(), K},
+                                  {gradient.embedding.data.data(), K});
     }
 
 private:
-    /// What a network keeps for its adjoint: inputs and sigmoids of every activation, the output, and its adjoint.
-    struct Activations {
-        std::vector<std::vector<double>> before, after;  // [hidden layer][samples, width]
-        std::vector<double> out, out_bar;                // [samples, width of the last]
+    static constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
 
-        void resize(const std::vector<Array>& weights, int samples) {
-            if (weights.empty()) return;
-            before.resize(weights.size() - 1);
-            after.resize(weights.size() - 1);
-            for (std::size_t i = 0; i + 1 < weights.size(); ++i) {
-                before[i].resize(static_cast<std::size_t>(samples * weights[i].shape[1]));
-                after[i].resize(before[i].size());
-            }
-            out.resize(static_cast<std::size_t>(samples * weights.back().shape[1]));
-        }
-        void clear_bars() { out_bar.assign(out.size(), 0.0); }
+    /// What the hidden layers of a network keep for their adjoint: [hidden layer][samples, width].
+    struct Hidden {
+        std::vector<std::vector<double>> before, after;
     };
 
     /// Samples of one basis: a pair of species where distances are transformed by them, else all pairs.
     struct Group {
-        std::vector<double> basis, cut;  // [samples, size], [samples]
-        std::vector<std::size_t> tables;
-        Activations network, density;
+        std::vector<double> basis, cut;   // [samples, size], [samples], cut = 1 where it is on the basis
+        std::vector<std::size_t> tables;  // of the plan
+        Hidden network, density;
+        std::vector<double> coefficients;  // [rows, width of the last hidden layer]
+        std::vector<double> out;           // [rows, paths, K]
+        std::vector<double> density_out;   // [samples] before tanh
     };
 
     template <class F>
-    void for_chunks(F f) const {
-        const int chunks = std::min(samples_, std::max(1, Kokkos::DefaultHostExecutionSpace().concurrency()));
+    static void for_each(int count, const F& f) {
         Kokkos::parallel_for(
             "equipot::radial",
-            Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, chunks),
-            [&](int chunk) {
-                const int begin = samples_ * chunk / chunks, end = samples_ * (chunk + 1) / chunks;
-                f(begin, end - begin);
-            });
+            Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, count), f);
     }
 
-    void senders(const Model& model) {
-        const auto nz = static_cast<int>(model.species.size());
-        sender_.assign(static_cast<std::size_t>(nz * model.channels), 0.0);
-        add_product<W>(nz, model.channels, model.channels, model.embedding.data.data(),
-                       model.layers[0].up[0].data.data(), sender_.data());
+    static std::vector<double> sum(const std::vector<std::vector<double>>& parts) {
+        std::vector<double> total = parts[0];
+        for (std::size_t i = 1; i < parts.size(); ++i)
+            for (std::size_t c = 0; c < total.size(); ++c) total[c] += parts[i][c];
+        return total;
     }
 
-    static void network_forward(const std::vector<Array>& weights, const std::vector<double>& basis, Activations& a,
-                                int begin, int count) {
-        const double* x = basis.data() + begin * weights[0].shape[0];
-        for (std::size_t i = 0; i < weights.size(); ++i) {
-            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
-            const bool last = i + 1 == weights.size();
-            double* y = (last ? a.out.data() : a.before[i].data()) + static_cast<std::ptrdiff_t>(begin) * m;
-            std::fill(y, y + static_cast<std::ptrdiff_t>(count) * m, 0.0);
-            add_product<W>(count, n, m, x, weights[i].data.data(), y);
-            if (last) break;
-            double* z = a.after[i].data() + static_cast<std::ptrdiff_t>(begin) * m;
-            for (std::ptrdiff_t c = 0; c < static_cast<std::ptrdiff_t>(count) * m; ++c)
-                z[c] = y[c] / (1 + std::exp(-y[c]));
-            x = z;
-        }
+    static std::size_t l3(const LayerPlan<Real>& lp, int p) {
+        return static_cast<std::size_t>(lp.paths[static_cast<std::size_t>(p)].l3);
     }
 
-    void network_backward(const std::vector<Array>& weights, const std::vector<double>& basis, Activations& a,
-                          std::vector<Array>& gradient) const {
-        std::vector<double> bar = a.out_bar;
-        for (std::size_t i = weights.size(); i-- > 0;) {
-            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
-            const double* x = i == 0 ? basis.data() : a.after[i - 1].data();
-            add_transposed_product<W>(samples_, n, m, x, bar.data(), gradient[i].data.data());
-            if (i == 0) break;
-            std::vector<double> below(static_cast<std::size_t>(samples_ * n), 0.0);
-            add_product_transposed<W>(samples_, m, n, bar.data(), weights[i].data.data(), below.data());
-            for (std::size_t c = 0; c < below.size(); ++c) {
-                const double y = a.before[i - 1][c];
-                const double sigmoid = 1 / (1 + std::exp(-y));
-                below[c] *= sigmoid * (1 + y * (1 - sigmoid));
-            }
-            bar = std::move(below);
-        }
-    }
-
-    /// mix of the first layer for one path, [K, K].
     static std::size_t mix_offset(const Model& model, int zi) {
         const auto K = static_cast<std::size_t>(model.channels);
         return model.layers[0].mixing_by_species ? static_cast<std::size_t>(zi) * K * K : 0;
     }
 
-    /// One table's samples begin .. begin + count from the networks' outputs.
-    void fill(const Model& model, const LayerPlan<Real>& lp, const Group& group, std::pair<int, int> species,
-              std::vector<double>& table, int begin, int count) const {
-        const int K = model.channels, Kp = padded(model, lp), paths = lp.radial->rows();
-        const bool cut_weights = !model.radial.envelope_on_basis;
-        std::vector<double> row(static_cast<std::size_t>(count * K)), mixed;
-        for (int p = 0; p < paths; ++p) {
-            for (int s = 0; s < count; ++s) {
-                const double factor = cut_weights ? group.cut[static_cast<std::size_t>(begin + s)] : 1.0;
-                const double* out = group.network.out.data() + (static_cast<std::ptrdiff_t>(begin + s) * paths + p) * K;
-                const double* u = t_ == 0 ? sender_.data() + static_cast<std::ptrdiff_t>(species.second) * K : nullptr;
-                for (int k = 0; k < K; ++k)
-                    row[static_cast<std::size_t>(s * K + k)] = factor * out[k] * (u != nullptr ? u[k] : 1.0);
-            }
-            const std::vector<double>* result = &row;
-            if (t_ == 0) {
-                const Array& mix =
-                    model.layers[0].mix[static_cast<std::size_t>(lp.paths[static_cast<std::size_t>(p)].l3)];
-                mixed.assign(row.size(), 0.0);
-                add_product<W>(count, K, K, row.data(), mix.data.data() + mix_offset(model, species.first),
-                               mixed.data());
-                result = &mixed;
-            }
-            for (int s = 0; s < count; ++s)
-                std::copy_n(result->data() + static_cast<std::ptrdiff_t>(s) * K, K,
-                            table.data() + static_cast<std::ptrdiff_t>(begin + s) * outputs_ + p * Kp);
-        }
-        if (lp.density)
-            for (int s = begin; s < begin + count; ++s) {
-                const double f = group.density.out[static_cast<std::size_t>(s)];
-                table[static_cast<std::size_t>(s) * static_cast<std::size_t>(outputs_) +
-                      static_cast<std::size_t>(paths * Kp)] =
-                    std::tanh(f * f) * (cut_weights ? group.cut[static_cast<std::size_t>(s)] : 1.0);
-            }
+    /// out times the sender's features, channel by channel.
+    void fold(Matrix<double> out, int zj, std::vector<double>& folded) const {
+        const int K = channels_;
+        const double* u = sender_.data() + static_cast<std::ptrdiff_t>(zj) * K;
+        for (int s = 0; s < rows_; ++s)
+            for (int k = 0; k < K; ++k)
+                folded[static_cast<std::size_t>(s * K + k)] = out.data[s * out.stride + k] * u[k];
     }
 
-    /// The adjoint of fill, for all samples.
-    void take(const Model& model, const LayerPlan<Real>& lp, Group& group, std::pair<int, int> species,
-              const std::vector<double>& bar, std::vector<double>& sender_bar, Layer& gradient) const {
-        const int K = model.channels, Kp = padded(model, lp), paths = lp.radial->rows();
-        const bool cut_weights = !model.radial.envelope_on_basis;
-        std::vector<double> row_bar(static_cast<std::size_t>(samples_ * K)), raw, unmixed;
-        for (int p = 0; p < paths; ++p) {
-            for (int s = 0; s < samples_; ++s)
-                std::copy_n(bar.data() + static_cast<std::ptrdiff_t>(s) * outputs_ + p * Kp, K,
-                            row_bar.data() + static_cast<std::ptrdiff_t>(s) * K);
-            const double* u = t_ == 0 ? sender_.data() + static_cast<std::ptrdiff_t>(species.second) * K : nullptr;
-            if (t_ == 0) {
-                const auto l3 = static_cast<std::size_t>(lp.paths[static_cast<std::size_t>(p)].l3);
-                const std::size_t offset = mix_offset(model, species.first);
-                raw.resize(row_bar.size());
-                for (int s = 0; s < samples_; ++s)
-                    for (int k = 0; k < K; ++k)
-                        raw[static_cast<std::size_t>(s * K + k)] =
-                            u[k] * (cut_weights ? group.cut[static_cast<std::size_t>(s)] : 1.0) *
-                            group.network.out[static_cast<std::size_t>((s * paths + p) * K + k)];
-                add_transposed_product<W>(samples_, K, K, raw.data(), row_bar.data(),
-                                          gradient.mix[l3].data.data() + offset);
-                unmixed.assign(row_bar.size(), 0.0);
-                add_product_transposed<W>(samples_, K, K, row_bar.data(), model.layers[0].mix[l3].data.data() + offset,
-                                          unmixed.data());
-                std::swap(row_bar, unmixed);
-            }
-            for (int s = 0; s < samples_; ++s) {
-                const double factor = cut_weights ? group.cut[static_cast<std::size_t>(s)] : 1.0;
-                const std::size_t at = static_cast<std::size_t>((s * paths + p) * K);
-                for (int k = 0; k < K; ++k) {
-                    const double y = factor * row_bar[static_cast<std::size_t>(s * K + k)];
-                    const auto c = at + static_cast<std::size_t>(k);
-                    if (u == nullptr) {
-                        group.network.out_bar[c] += y;
-                    } else {
-                        group.network.out_bar[c] += y * u[k];
-                        sender_bar[static_cast<std::size_t>(species.second * K + k)] += y * group.network.out[c];
-                    }
-                }
-            }
-        }
-        if (lp.density)
-            for (int s = 0; s < samples_; ++s) {
-                const auto at = static_cast<std::size_t>(s);
-                const double f = group.density.out[at], th = std::tanh(f * f);
-                group.density.out_bar[at] +=
-                    bar[at * static_cast<std::size_t>(outputs_) + static_cast<std::size_t>(paths * Kp)] *
-                    (cut_weights ? group.cut[at] : 1.0) * (1 - th * th) * 2 * f;
-            }
+    static const std::vector<double>& last_hidden(const Group& group, const Hidden& hidden) {
+        return hidden.after.empty() ? group.basis : hidden.after.back();
     }
 
-    static int padded(const Model& model, const LayerPlan<Real>& lp) {
-        return lp.paths.size() > 1 ? lp.paths[1].radial : (model.channels + W::width - 1) / W::width * W::width;
+    void hidden_forward(const std::vector<Array>& weights, const Group& group, Hidden& hidden) const {
+        hidden.before.resize(weights.size() - 1);
+        hidden.after.resize(weights.size() - 1);
+        for (std::size_t i = 0; i + 1 < weights.size(); ++i) {
+            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
+            const std::vector<double>& x = i == 0 ? group.basis : hidden.after[i - 1];
+            std::vector<double>&y = hidden.before[i], &z = hidden.after[i];
+            y.assign(static_cast<std::size_t>(samples_ * m), 0.0);
+            z.resize(y.size());
+            add_product<W>(samples_, n, m, {x.data(), n}, {weights[i].data.data(), m}, {y.data(), m});
+            for (std::size_t c = 0; c < y.size(); ++c) z[c] = y[c] / (1 + std::exp(-y[c]));
+        }
+    }
+
+    /// From the adjoint of the last hidden layer to those of the hidden weights.
+    void hidden_backward(const std::vector<Array>& weights, const Group& group, const Hidden& hidden,
+                         std::vector<double> bar, std::vector<Array>& gradient) const {
+        for (std::size_t i = weights.size() - 1; i-- > 0;) {
+            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
+            const std::vector<double>& x = i == 0 ? group.basis : hidden.after[i - 1];
+            for (std::size_t c = 0; c < bar.size(); ++c) {
+                const double y = hidden.before[i][c], sigmoid = 1 / (1 + std::exp(-y));
+                bar[c] *= sigmoid * (1 + y * (1 - sigmoid));
+            }
+            add_transposed_product<W>(samples_, n, m, {x.data(), n}, {bar.data(), m}, {gradient[i].data.data(), m});
+            if (i == 0) return;
+            std::vector<double> below(static_cast<std::size_t>(samples_ * n), 0.0);
+            add_product_transposed<W>(samples_, m, n, {bar.data(), m}, {weights[i].data.data(), m}, {below.data(), n});
+            bar = std::move(below);
+        }
+    }
+
+    /// Spline coefficients of the samples a, times the envelope where it is on the weights.
+    std::vector<double> coefficients(const Group& group, const std::vector<double>& a, int n) const {
+        std::vector<double> cut(a);
+        for (int s = 0; s < samples_; ++s)
+            for (int c = 0; c < n; ++c)
+                cut[static_cast<std::size_t>(s * n + c)] *= group.cut[static_cast<std::size_t>(s)];
+        return detail::spline_coefficients<degree>(cut, static_cast<std::size_t>(n));
+    }
+
+    /// Its adjoint.
+    std::vector<double> samples_bar(const Group& group, const std::vector<double>& bar, int n) const {
+        std::vector<double> a = detail::spline_coefficients_adjoint<degree>(bar, static_cast<std::size_t>(n));
+        for (int s = 0; s < samples_; ++s)
+            for (int c = 0; c < n; ++c)
+                a[static_cast<std::size_t>(s * n + c)] *= group.cut[static_cast<std::size_t>(s)];
+        return a;
+    }
+
+    /// The density term, tanh(f²) with f the only output of its network: one column of every table.
+    void density_forward(const Layer& layer, LayerPlan<Real>& lp, Group& group) const {
+        const std::vector<Array>& weights = layer.density_net;
+        hidden_forward(weights, group, group.density);
+        const auto n = static_cast<int>(weights.back().shape[0]);
+        group.density_out.assign(static_cast<std::size_t>(samples_), 0.0);
+        add_product<W>(samples_, n, 1, {last_hidden(group, group.density).data(), n}, {weights.back().data.data(), 1},
+                       {group.density_out.data(), 1});
+        std::vector<double> values(group.density_out);
+        for (double& f : values) f = std::tanh(f * f);
+        const std::vector<double> column = coefficients(group, values, 1);
+        for (const std::size_t index : group.tables)
+            detail::store_columns(column.data(), rows_, 1, lp.table_rows[index].data() + lp.radial->rows() * padded_,
+                                  outputs_);
+    }
+
+    void density_backward(const Layer& layer, const LayerPlan<Real>& lp, const GradientLayout& layout, const Real* flat,
+                          const Group& group, Layer& gradient) const {
+        const std::vector<Array>& weights = layer.density_net;
+        const auto n = static_cast<int>(weights.back().shape[0]);
+        std::vector<double> column_bar(static_cast<std::size_t>(rows_), 0.0);
+        for (const std::size_t index : group.tables) {
+            const Real* from = flat + layout.layers[t_].tables[index] + lp.radial->rows() * padded_;
+            for (int s = 0; s < rows_; ++s)
+                column_bar[static_cast<std::size_t>(s)] +=
+                    static_cast<double>(from[static_cast<std::ptrdiff_t>(s) * outputs_]);
+        }
+        std::vector<double> bar = samples_bar(group, column_bar, 1);
+        for (std::size_t s = 0; s < bar.size(); ++s) {
+            const double f = group.density_out[s], t = std::tanh(f * f);
+            bar[s] *= (1 - t * t) * 2 * f;
+        }
+        add_transposed_product<W>(samples_, n, 1, {last_hidden(group, group.density).data(), n}, {bar.data(), 1},
+                                  {gradient.density_net.back().data.data(), 1});
+        std::vector<double> below(static_cast<std::size_t>(samples_ * n), 0.0);
+        add_product_transposed<W>(samples_, 1, n, {bar.data(), 1}, {weights.back().data.data(), 1}, {below.data(), n});
+        hidden_backward(weights, group, group.density, std::move(below), gradient.density_net);
     }
 
     std::size_t t_;
-    int samples_ = 0, outputs_ = 0;
+    int channels_, padded_, samples_, rows_, outputs_ = 0;
+    bool cut_weights_;
     std::vector<Group> groups_;
     std::vector<double> sender_;  // [species, K] u of the first layer
 };

@@ -104,10 +104,12 @@ void define_trainer(py::module_& m) {
 
     py::class_<Trainer>(m, "Trainer")
         .def(py::init([](const std::string& path, const std::string& head, const std::string& dtype) {
-                 if (dtype != "float64") throw Error("fits run in \"float64\", not \"" + dtype + "\"");
+                 if (dtype != "float64" && dtype != "mixed" && dtype != "float32")
+                     throw Error("dtype must be \"float64\", \"float32\" or \"mixed\", not \"" + dtype + "\"");
+                 const Precision precision = dtype == "float64" ? Precision::Double : Precision::Mixed;
                  const py::gil_scoped_release release;
                  require_runtime();
-                 return std::make_unique<Trainer>(read_model(path), head);
+                 return std::make_unique<Trainer>(read_model(path), head, precision);
              }),
              "path"_a, "head"_a = "", "dtype"_a = "float64")
         .def_property_readonly("parameters",

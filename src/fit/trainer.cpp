@@ -43,8 +43,11 @@ void for_each_array(AnyModel& model, F f) {
     }
 }
 
-// Fine enough for splines of order 6 on functions that vary over a fraction of an ångström.
-int training_intervals(double cutoff) { return std::max(96, static_cast<int>(std::ceil(cutoff / 0.035))); }
+// Fine enough for quintic splines (double), or cubic ones, on functions that vary over a fraction of an ångström.
+int training_intervals(double cutoff, Precision precision) {
+    const double step = precision == Precision::Double ? 0.035 : 0.02;  // Å
+    return std::max(96, static_cast<int>(std::ceil(cutoff / step)));
+}
 
 }  // namespace
 
@@ -55,6 +58,7 @@ struct Trainer::Impl {
     std::size_t size = 0;
     std::unique_ptr<kernels::TrainingEvaluator> evaluator;
     Result result;
+    Model bar;  // adjoints, in the shapes of the model
 
     /// The batch, checked, and the species of its atoms as indices into the model's.
     GraphBatch take(const GraphSet& graphs, std::span<const std::int64_t> structures,
@@ -80,7 +84,7 @@ struct Trainer::Impl {
     }
 };
 
-Trainer::Trainer(Model model, const std::string& head) : impl_(std::make_unique<Impl>()) {
+Trainer::Trainer(Model model, const std::string& head, Precision precision) : impl_(std::make_unique<Impl>()) {
     impl_->model = std::move(model);
     impl_->head = find_head(impl_->model, head);
     for_each_array(impl_->model, [&](const std::string& name, const std::vector<double>& values,
@@ -90,8 +94,9 @@ Trainer::Trainer(Model model, const std::string& head) : impl_(std::make_unique<
     });
     ensure_kokkos();
     const std::scoped_lock lock(engine_mutex());
-    impl_->evaluator =
-        kernels::make_training_evaluator(impl_->model, impl_->head, training_intervals(impl_->model.cutoff));
+    impl_->bar = impl_->model;
+    impl_->evaluator = kernels::make_training_evaluator(impl_->model, impl_->head, precision,
+                                                        training_intervals(impl_->model.cutoff, precision));
 }
 
 Trainer::~Trainer() = default;
@@ -173,7 +178,7 @@ std::vector<double> Trainer::gradient(const GraphSet& graphs, std::span<const st
             }
         }
 
-    Model bar = impl_->model;
+    Model& bar = impl_->bar;
     for_each_array(bar, [](const std::string&, std::vector<double>& values, const std::vector<std::int64_t>&) {
         std::fill(values.begin(), values.end(), 0.0);
     });

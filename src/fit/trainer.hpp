@@ -29,8 +29,9 @@ struct BatchResult {
 
 class Trainer {
 public:
+    /// Weights, their gradients and all sums stay double; `precision` is that of the work per edge and per atom.
     /// @throws Error when the model has no such head.
-    Trainer(Model model, const std::string& head);
+    Trainer(Model model, const std::string& head, Precision precision = Precision::Double);
     ~Trainer();
     Trainer(Trainer&&) noexcept;
     Trainer& operator=(Trainer&&) noexcept;

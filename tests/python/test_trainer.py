@@ -109,6 +109,25 @@ def test_batches_agree_with_the_engine(name: str, tmp_path: Path) -> None:
         assert abs(result["virial"][s] - expected["virial"]).max() < 10 * scale
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_mixed_precision_agrees_with_double(name: str, tmp_path: Path) -> None:
+    settings = ARCHITECTURES[name]
+    path = tmp_path / "model.equipot"
+    random_model(path, seed=3, **settings)
+    head = "b" if "heads" in settings else ""
+    graphs, order = graph_set(clusters()), [0, 1, 2]
+    results, gradients = [], []
+    for dtype in ("float64", "mixed"):
+        trainer = _equipot.Trainer(str(path), head, dtype)
+        results.append(trainer.evaluate(graphs, order))
+        bars = [results[0][key] for key in ("energy", "forces", "virial")]
+        gradients.append(trainer.gradient(graphs, order, *bars))
+    # Cubic tables of 0.02 Å and float work: 1e-4 of the largest, an optimiser's noise.
+    for key in ("energy", "forces", "virial"):
+        assert abs(results[0][key] - results[1][key]).max() < 1e-4 * (1 + abs(results[0][key]).max())
+    assert abs(gradients[0] - gradients[1]).max() < 1e-3 * abs(gradients[0]).max()
+
+
 def test_weights_survive_a_file(tmp_path: Path) -> None:
     first, second = tmp_path / "first.equipot", tmp_path / "second.equipot"
     random_model(first, seed=3)
