@@ -4,6 +4,7 @@
 >>> potential = equipot.load("Si.equipot")
 >>> results = potential.compute(atoms, properties=("energy", "forces", "stress"))
 >>> atoms.calc = equipot.Calculator("Si.equipot")
+>>> equipot.fit.train(data={"train": "train.xyz"}, folder="run")
 
 Units are Å and eV everywhere; stress is in eV/Å³ with ASE's sign (tension positive).
 """
@@ -34,13 +35,16 @@ _HOMES = {
     "load": "equipot.potential",
     "set_threads": "equipot.potential",
 }
+_PACKAGES = ("convert", "data", "fit")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"equipot.{name}")
     raise AttributeError(f"module 'equipot' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])

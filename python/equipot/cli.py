@@ -123,5 +123,81 @@ def golden(
         raise typer.Exit(1)
 
 
+data_app = typer.Typer(help="Look through reference data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+_EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; found by itself if left out.")]
+_ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
+_StressKey = Annotated[str | None, typer.Option(help="Key of the stresses, eV/Å³ with tension positive.")]
+_VirialKey = Annotated[str | None, typer.Option(help="Key of the virials, eV.")]
+_ConfigTypeKey = Annotated[str, typer.Option(help="Key that sorts structures into groups.")]
+
+
+@data_app.command("check")
+@_one_sentence
+def data_check(
+    files: Annotated[list[str], typer.Argument(help="Files that ASE reads; also patterns, also FILE@::10.")],
+    energy_key: _EnergyKey = None,
+    forces_key: _ForcesKey = None,
+    stress_key: _StressKey = None,
+    virial_key: _VirialKey = None,
+    config_type_key: _ConfigTypeKey = "config_type",
+    picture: Annotated[Path | None, typer.Option(help="Draw the data into this file, for instance data.png.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything found into this file.")] = None,
+) -> None:
+    """Say what is in data files and what would spoil a fit; exit status 1 if they are unfit for one."""
+    from equipot.data.show import check_files
+
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
+    if not check_files(files, _console(), picture, json, config_type_key=config_type_key, **keys):
+        raise typer.Exit(1)
+
+
+@app.command("eval")
+@_one_sentence
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A *.equipot file.")],
+    files: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files that ASE reads.")],
+    head: Annotated[str | None, typer.Option(help="Which of the model's heads to use.")] = None,
+    dtype: Annotated[str, typer.Option(help="float64, float32 or mixed.")] = "float64",
+    energy_key: _EnergyKey = None,
+    forces_key: _ForcesKey = None,
+    stress_key: _StressKey = None,
+    virial_key: _VirialKey = None,
+    config_type_key: _ConfigTypeKey = "config_type",
+    picture: Annotated[Path | None, typer.Option(help="Draw predicted against reference into this file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the errors into this file.")] = None,
+) -> None:
+    """Compare a model with reference data: errors of energies, forces and stresses."""
+    from equipot.evaluate import evaluate_files
+
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
+    evaluate_files(model, files, _console(), head, dtype, picture, json, config_type_key=config_type_key, **keys)
+
+
+@app.command()
+@_one_sentence
+def fit(
+    settings: Annotated[Path | None, typer.Argument(help="A TOML file that describes the fit.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The run's folder; SETTINGS without its ending if neither names one.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    scan: Annotated[bool, typer.Option("--scan", help='Of kind "linear": try several sizes and weights.')] = False,
+    example: Annotated[
+        str | None, typer.Option(metavar="KIND", help='Print a settings file of kind "train" or "linear", explained.')
+    ] = None,
+) -> None:
+    """Fit a potential to data."""
+    from equipot.fit import example_file, fit_file
+
+    if example is not None:
+        print(example_file(example), end="")
+    elif settings is None:
+        raise EquipotError("name a settings file; equipot fit --example train > fit.toml writes one")
+    else:
+        print(fit_file(settings, folder, resume=resume, scan=scan))
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,322 @@
+"""Do energies, forces and stresses belong together? Units and signs from pairs of similar structures."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipot.data.reading import unit_of_stress
+from equipot.data.structures import DataSet, Finding
+
+# Structures of one composition that are compared with each other, and groups of them.
+_GROUP, _GROUPS = 120, 40
+_MAX_NUMBERS = 4_000_000
+
+_GPA = 160.21766208
+
+# What the energy change is, divided by what the forces foretell, when one of them is in another unit.
+_ENERGY_FACTORS = {
+    "the forces have the opposite sign (they are gradients)": -1.0,
+    "the energies seem to be in Hartree and the forces in eV/Å": 1 / 27.2114,
+    "the energies seem to be in Rydberg and the forces in eV/Å": 1 / 13.6057,
+    "the energies seem to be in kcal/mol and the forces in eV/Å": 23.0605,
+    "the energies seem to be in kJ/mol and the forces in eV/Å": 96.4853,
+    "the forces seem to be in kcal/mol/Å and the energies in eV": 1 / 23.0605,
+    "the forces seem to be in kJ/mol/Å and the energies in eV": 1 / 96.4853,
+    "the forces seem to be in Hartree/Bohr and the energies in eV": 51.4221,
+    "the forces seem to be in Hartree/Å and the energies in eV": 27.2114,
+    "the forces seem to be in Rydberg/Bohr and the energies in eV": 25.7110,
+    "the energies seem to be in Hartree or Rydberg, and the forces in the same per Bohr": 1.889726,
+}
+
+
+@dataclass
+class Pairs:
+    """Pairs of similar structures.
+
+    Attributes
+    ----------
+    first, second
+        Indices into the data set.
+    change
+        Of the energy, eV.
+    by_forces, by_virial
+        What the mean of both structures' forces and virials foretell of it, eV.
+    atoms
+        Atoms in the structures.
+    size
+        Root mean square of the displacements, Å.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    change: NDArray[np.float64]
+    by_forces: NDArray[np.float64]
+    by_virial: NDArray[np.float64]
+    atoms: NDArray[np.int64]
+    size: NDArray[np.float64]
+
+
+def similar_pairs(dataset: DataSet, seed: int = 0) -> Pairs:
+    """Find, for structures of the same atoms in the same order, the most similar other one.
+
+    The change of the energy between two structures is minus the mean force times the displacements and minus the mean
+    virial times the strain, up to third order in them: exact for anything harmonic.
+    """
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple[bytes, bytes], list[int]] = {}
+    for i, s in enumerate(dataset):
+        if s.energy is not None and s.forces is not None and len(s) > 1:
+            groups.setdefault((s.atoms.numbers.tobytes(), s.atoms.pbc.tobytes()), []).append(i)
+    rows: list[tuple[float, ...]] = []
+    several = sorted((members for members in groups.values() if len(members) > 1), key=len, reverse=True)
+    for members in several[:_GROUPS]:
+        atoms = len(dataset[members[0]])
+        count = min(len(members), _GROUP, max(2, int(np.sqrt(_MAX_NUMBERS / (3 * atoms)))))
+        # Neighbours in a file often are neighbours in a trajectory or a scan, so runs of frames are taken.
+        runs = np.array_split(np.array(members), max(1, len(members) // 10))
+        chosen = np.concatenate([runs[k] for k in rng.permutation(len(runs))])[:count]
+        rows += _pairs_of_group(dataset, np.sort(chosen))
+    table = np.array(rows, dtype=float).reshape(-1, 7)
+    first, second, change, by_forces, by_virial, atoms, size = table.T
+    return Pairs(first.astype(int), second.astype(int), change, by_forces, by_virial, atoms.astype(int), size)
+
+
+def _pairs_of_group(dataset: DataSet, members: NDArray[np.int64]) -> list[tuple[float, ...]]:
+    group = [dataset[int(i)] for i in members]
+    periodic = np.asarray(group[0].atoms.pbc)
+    positions = np.array([s.atoms.positions for s in group])
+    forces = np.array([s.forces for s in group])
+    energies = np.array([s.energy for s in group])
+    cells = np.array([np.asarray(s.atoms.cell) for s in group])
+    if periodic.any():
+        if any(s.atoms.cell.rank < 3 for s in group):
+            return []
+        inverse = np.linalg.inv(cells)
+        scaled = np.einsum("snk,skl->snl", positions, inverse)
+    else:
+        positions, forces = _aligned(positions, forces)
+    virials = np.array([np.full((3, 3), np.nan) if s.virial is None else s.virial for s in group])
+    rows = []
+    for a in range(len(group)):
+        others = np.array([b for b in range(len(group)) if b != a])
+        if periodic.any():
+            middle = 0.5 * (cells[others] + cells[a])
+            strain = np.linalg.solve(middle, cells[others] - cells[a])
+            shift = scaled[others] - scaled[a]
+            shift -= np.round(shift) * periodic
+            # Two atoms may wrap apart when all of them have drifted: the drift of the first is taken off before.
+            drift = shift[:, :1]
+            shift = shift - drift
+            shift -= np.round(shift) * periodic
+            shift -= shift.mean(axis=1, keepdims=True)
+            moved = np.einsum("snk,skl->snl", shift, middle)
+        else:
+            strain = np.zeros((len(others), 3, 3))
+            moved = positions[others] - positions[a]
+        size = np.sqrt((moved**2).sum(axis=2).mean(axis=1))
+        turned = np.abs(strain - np.swapaxes(strain, 1, 2)).max(axis=(1, 2))
+        stretched = np.abs(strain).max(axis=(1, 2))
+        distance = size + 5 * stretched
+        # Beyond these the third order counts; below them nothing but digits is left.
+        usable = (size < 0.5) & (stretched < 0.08) & (turned < 0.02) & (distance > 1e-3)
+        if not usable.any():
+            continue
+        k = int(np.argmin(np.where(usable, distance, np.inf)))
+        b = int(others[k])
+        if b < a and rows and any(row[0] == members[b] and row[1] == members[a] for row in rows):
+            continue
+        by_forces = -0.5 * float(((forces[a] + forces[b]) * moved[k]).sum())
+        symmetric = 0.5 * (strain[k] + strain[k].T)
+        by_virial = -0.5 * float(((virials[a] + virials[b]) * symmetric).sum()) if stretched[k] > 0 else 0.0
+        change = float(energies[b] - energies[a])
+        rows.append((int(members[a]), int(members[b]), change, by_forces, by_virial, len(group[a]), float(size[k])))
+    return rows
+
+
+def _aligned(
+    positions: NDArray[np.float64], forces: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Molecules turned and shifted onto the first one, with their forces."""
+    positions = positions - positions.mean(axis=1, keepdims=True)
+    left, _, right = np.linalg.svd(np.einsum("snk,nl->skl", positions, positions[0]))
+    left[:, :, -1] *= np.sign(np.linalg.det(left) * np.linalg.det(right))[:, None]
+    turn = left @ right
+    return positions @ turn, forces @ turn
+
+
+def check_consistency(dataset: DataSet, seed: int = 0) -> list[Finding]:
+    """Compare energies with forces and with stresses."""
+    pairs = similar_pairs(dataset, seed)
+    findings = [_energies_and_forces(dataset, pairs), _energies_and_stresses(dataset, pairs)]
+    return [finding for finding in findings if finding is not None]
+
+
+def _slope(change: NDArray[np.float64], foretold: NDArray[np.float64]) -> tuple[float, float, NDArray[np.bool_]]:
+    """Median of change / foretold over the larger half, half the spread of its middle half, and which were used."""
+    large = np.abs(foretold) >= max(np.median(np.abs(foretold)), 1e-6)
+    ratio = change[large] / foretold[large]
+    low, middle, high = np.percentile(ratio, [25, 50, 75])
+    return float(middle), float(0.5 * (high - low)), large
+
+
+def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
+    # Where cells differ, the work of the stress has to be known, or be none.
+    usable = np.isfinite(pairs.by_forces) & (np.abs(np.nan_to_num(pairs.by_virial)) < 0.1 * np.abs(pairs.by_forces))
+    usable &= ~np.isnan(pairs.by_virial)
+    if usable.sum() < 6:
+        return None
+    change, foretold = pairs.change[usable], pairs.by_forces[usable]
+    slope, spread, large = _slope(change, foretold)
+    count = int(large.sum())
+    if spread > 0.35 * abs(slope):
+        return _roughly(change, foretold, pairs.size[usable])
+    if 0.6 < slope < 1.5:
+        return Finding(
+            "ok",
+            "energy units",
+            f"energies follow the forces in {count} pairs of similar structures ({slope:.2f} of what they foretell)",
+        )
+    where = np.flatnonzero(usable)[large]
+    sources = tuple(dataset[int(pairs.first[i])].source for i in where[:3])
+    per_atom = float(np.median(change[large] * pairs.atoms[where] / foretold[large]))
+    guess = "the energies seem to be per atom" if 0.8 < per_atom < 1.25 and abs(slope) < 0.5 else ""
+    if not guess:
+        name, factor = min(_ENERGY_FACTORS.items(), key=lambda item: _apart(slope, item[1]))
+        guess = (
+            name
+            if _apart(slope, factor) < np.log(1.2)
+            else "they seem to be in different units or from different calculations"
+        )
+    return Finding(
+        "error",
+        "energy units",
+        f"between similar structures the energy changes by {slope:.3g} times what the forces foretell ({count} pairs): "
+        f"{guess}; convert them to eV and eV/Å, or name the right keys",
+        sources,
+    )
+
+
+def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: NDArray[np.float64]) -> Finding | None:
+    """Judge pairs that are less similar, such as molecules at high temperature."""
+    scale = float(np.sqrt((change @ change) * (foretold @ foretold)))
+    if len(change) < 20 or scale == 0:
+        return None
+    alike = abs(change @ foretold) / scale
+    if alike < 0.25 and len(change) >= 30 and np.median(size) < 0.2:
+        return Finding(
+            "warning",
+            "energy units",
+            "between similar structures the energy changes in ways that the forces do not foretell at all "
+            f"({len(change)} "
+            "pairs); look whether energies, forces and structures are in the same order and from one calculation",
+        )
+    if alike < 0.4:
+        return None
+    # What scatters does so around less than what the forces foretell: by a half where the correlation is 0.6.
+    slope = float(change @ foretold / (foretold @ foretold))
+    if 0.15 < slope < 2.0:
+        text = f"energies roughly follow the forces in {len(change)} pairs ({slope:.2f} of what they foretell)"
+        return Finding("ok", "energy units", text)
+    if slope < 0:
+        guess = "the forces seem to have the opposite sign (to be gradients)"
+    elif slope < 1:
+        guess = "the energies may be in Hartree or Rydberg, or the forces in kcal/mol/Å or kJ/mol/Å"
+    else:
+        guess = "the energies may be in kcal/mol or kJ/mol, or the forces in Hartree/Bohr"
+    return Finding(
+        "warning",
+        "energy units",
+        f"between similar structures the energy changes by about {slope:.2g} times what the forces foretell "
+        f"({len(change)} pairs): {guess}; eV and eV/Å are expected",
+    )
+
+
+def _apart(slope: float, factor: float) -> float:
+    return abs(np.log(slope / factor)) if slope / factor > 0 else np.inf
+
+
+def _energies_and_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
+    known = np.isfinite(pairs.by_virial) & (np.abs(pairs.by_virial) > 1e-6)
+    # Pairs that differ by strain much more than by displacement say it best; the unit of the virial is yet unknown.
+    rest = pairs.change - pairs.by_forces
+    known &= np.abs(pairs.by_forces) < 0.2 * np.abs(pairs.change)
+    if known.sum() >= 5:
+        slope, spread, large = _slope(rest[known], pairs.by_virial[known])
+        count = int(large.sum())
+        if spread < 0.35 * abs(slope):
+            if 0.7 < slope < 1.4:
+                return Finding(
+                    "ok",
+                    "stress",
+                    f"energies follow the stresses in {count} pairs of strained structures ({slope:.2f} of what they "
+                    "foretell)",
+                )
+            sources = tuple(dataset[int(pairs.first[i])].source for i in np.flatnonzero(known)[large][:3])
+            guess = unit_of_stress(1 / slope) or "they seem to be in another unit or from another calculation"
+            return Finding(
+                "error",
+                "stress",
+                f"between strained structures the energy changes by {slope:.3g} times what the stresses foretell "
+                f"({count} "
+                f"pairs): {guess}; convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
+                sources,
+            )
+    return _stiffness(dataset)
+
+
+def _stiffness(dataset: DataSet) -> Finding | None:
+    """Judge stresses by how pressure follows volume, else by their size."""
+    rows: dict[bytes, list[tuple[float, float]]] = {}
+    sizes = []
+    for s in dataset:
+        if s.virial is None or s.atoms.cell.rank < 3:
+            continue
+        volume = s.atoms.get_volume()
+        pressure = float(np.trace(s.virial)) / (3 * volume)
+        sizes.append(abs(pressure))
+        counts = np.bincount(s.atoms.numbers, minlength=119)
+        composition = (counts / np.gcd.reduce(counts[counts > 0])).astype(int).tobytes()
+        rows.setdefault(composition, []).append((volume / len(s), pressure))
+    moduli = []
+    for points in rows.values():
+        volumes, pressures = np.array(sorted(points)).T
+        spread = volumes.max() / volumes.min() - 1
+        # The steepest part of an equation of state is its compressed side; three percent are more than noise.
+        if len(points) < 4 or spread < 0.03:
+            continue
+        x = np.log(volumes)
+        modulus = -np.polyfit(x, pressures, 1)[0]
+        if np.corrcoef(x, pressures)[0, 1] ** 2 > 0.5:
+            moduli.append(modulus)
+    if len(moduli) >= 1:
+        modulus = float(np.median(moduli)) * _GPA
+        if modulus < 0:
+            return Finding(
+                "warning",
+                "stress",
+                "pressure rises with volume, so the stresses seem to have the opposite sign (compression positive); "
+                "eV/Å³ with tension positive are expected",
+            )
+        if modulus > 3000:
+            return Finding(
+                "warning",
+                "stress",
+                f"the stresses amount to a bulk modulus of {modulus:.3g} GPa, more than any material has; they seem "
+                "to be in GPa or kbar, and eV/Å³ are expected",
+            )
+        return Finding(
+            "ok", "stress", f"pressure falls as the volume grows, with a bulk modulus near {modulus:.3g} GPa"
+        )
+    if sizes and np.median(sizes) > 0.8:
+        return Finding(
+            "warning",
+            "stress",
+            f"half of the structures have a pressure above {np.median(sizes) * _GPA:.0f} GPa; if that is not meant, "
+            "the "
+            "stresses are in GPa or kbar, and eV/Å³ are expected",
+        )
+    return None

@@ -1,0 +1,161 @@
+"""Structures with their labels, sets of them, and findings about them."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+Severity = Literal["ok", "note", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
+
+
+@dataclass(eq=False)
+class Structure:
+    """Atoms and what is known about them.
+
+    Attributes
+    ----------
+    atoms
+        Numbers, positions, cell and periodicity only; nothing else of what the file said.
+    energy
+        Of the whole structure, eV.
+    forces
+        (n, 3), eV/Å.
+    virial
+        (3, 3), eV, −dE/dε; minus volume times stress.
+    config_type
+        The group that it belongs to.
+    weight
+        Relative to other structures, for losses.
+    source
+        File and frame, counted from 0, as in ``train.xyz#12``.
+    """
+
+    atoms: Atoms
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+    virial: NDArray[np.float64] | None = None
+    config_type: str = "default"
+    weight: float = 1.0
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    @property
+    def file(self) -> str:
+        """The file that it came from."""
+        return self.source.rsplit("#", 1)[0]
+
+    @property
+    def is_isolated_atom(self) -> bool:
+        """One atom that feels no other, not even its own images."""
+        if len(self.atoms) != 1:
+            return False
+        periodic = np.asarray(self.atoms.pbc)
+        heights = 1 / np.linalg.norm(np.linalg.inv(self.atoms.cell.complete()), axis=0)
+        return not periodic.any() or bool(heights[periodic].min() >= 8.0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a data set, and what to do about it.
+
+    Attributes
+    ----------
+    severity
+        "ok", "note", "warning" or "error".
+    topic
+        A word or two: keys, stress, duplicates, …
+    text
+        A plain sentence.
+    sources
+        Some of the structures that it is about.
+    """
+
+    severity: Severity
+    topic: str
+    text: str
+    sources: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {"severity": self.severity, "topic": self.topic, "text": self.text, "sources": list(self.sources)}
+
+
+@dataclass(eq=False)
+class DataSet(Sequence[Structure]):
+    """A sequence of structures.
+
+    Attributes
+    ----------
+    structures
+        The structures.
+    keys_taken
+        For "energy", "forces" and "virial", which key the labels came from, and in how many structures.
+    findings
+        What reading them brought to light.
+    """
+
+    structures: list[Structure] = field(default_factory=list)
+    keys_taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> DataSet: ...
+
+    def __getitem__(self, index: int | slice) -> Structure | DataSet:
+        if isinstance(index, slice):
+            return self.subset(range(*index.indices(len(self))))
+        return self.structures[index]
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self.structures)
+
+    def __add__(self, other: DataSet) -> DataSet:
+        if not isinstance(other, DataSet):
+            return NotImplemented
+        keys = {
+            quantity: dict(Counter(self.keys_taken.get(quantity, {})) + Counter(other.keys_taken.get(quantity, {})))
+            for quantity in {**self.keys_taken, **other.keys_taken}
+        }
+        findings = self.findings + [finding for finding in other.findings if finding not in self.findings]
+        return DataSet(self.structures + other.structures, keys, findings)
+
+    def __repr__(self) -> str:
+        symbols = " ".join(chemical_symbols[z] for z in self.species)
+        return f"DataSet({len(self)} structures, {self.atoms} atoms, {symbols})"
+
+    @property
+    def species(self) -> list[int]:
+        """Atomic numbers of all elements in it, ascending."""
+        if not self.structures:
+            return []
+        return [int(z) for z in np.unique(np.concatenate([structure.atoms.numbers for structure in self.structures]))]
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms."""
+        return sum(len(structure) for structure in self.structures)
+
+    @property
+    def config_types(self) -> dict[str, int]:
+        """Structures per config_type, in order of appearance."""
+        return dict(Counter(structure.config_type for structure in self.structures))
+
+    def subset(self, indices: Iterable[int]) -> DataSet:
+        """The structures with these indices, in this order; the structures themselves are shared."""
+        return DataSet([self.structures[i] for i in indices], self.keys_taken, self.findings)

@@ -1,0 +1,94 @@
+"""Fitting potentials to data: models of MACE's kind by gradient descent, linear models by linear algebra.
+
+>>> import equipot.fit
+>>> equipot.fit.train(data={"train": "train.xyz"}, model={"channels": 16}, folder="run")
+"""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipot.fit.settings import Settings, SettingsError, build, example, nearest, read_toml
+from equipot.fit.train import train
+from equipot.fit.training_settings import TrainSettings
+
+__all__ = ["SettingsError", "TrainSettings", "example_file", "fit_file", "train"]
+
+KINDS = ("train", "linear")
+"""What `kind` in a settings file may be."""
+
+
+def fit_file(
+    path: str | Path, folder: str | Path | None = None, *, resume: bool = False, scan: bool = False, quiet: bool = False
+) -> Path:
+    """Fit what a settings file describes.
+
+    Parameters
+    ----------
+    path : path-like
+        A TOML file; its `kind` says which fit.
+    folder : path-like, optional
+        The run's folder instead of that in the file.
+    resume : bool
+        kind "train": go on with the run in the folder.
+    scan : bool
+        kind "linear": try several sizes and weights.
+    quiet : bool
+        kind "train": show nothing.
+
+    Returns
+    -------
+    pathlib.Path
+        The model file.
+    """
+    table = read_toml(path)
+    kind = _kind(table, str(path))
+    if kind == "train":
+        if scan:
+            raise SettingsError('--scan is for kind = "linear".')
+        return train(path, folder, resume=resume, quiet=quiet)
+    if resume:
+        raise SettingsError('--resume is for kind = "train": a linear fit starts over.')
+    from equipot.fit import linear
+
+    settings = build(linear.LinearSettings, table, str(path)).relative_to(Path(path).parent)
+    beside = Path(path).parent / settings.folder if settings.folder else Path(path).with_suffix("")
+    return linear.run(settings, Path(folder) if folder else beside, scan=scan)
+
+
+def example_file(kind: str) -> str:
+    """Give a settings file for a kind of fit, with every setting explained."""
+    if kind not in KINDS:
+        raise SettingsError(_wrong_kind(kind, "--example"))
+    head = [
+        "# Settings for `equipot fit FILE`, in Å and eV.",
+        "# What is commented out shows the default, or an example where there is none.",
+        "",
+    ]
+    return example(_settings_class(kind), "\n".join(head))
+
+
+def _settings_class(kind: str) -> type[Settings]:
+    if kind == "train":
+        return TrainSettings
+    from equipot.fit.linear import LinearSettings
+
+    return LinearSettings
+
+
+def _kind(table: dict[str, Any], name: str) -> str:
+    kind = table.get("kind")
+    if kind is None:
+        close = nearest("kind", [k for k in table if isinstance(table[k], str)])
+        advice = f" (is '{close}' meant to be it?)" if close else ""
+        raise SettingsError(f'{name}: kind is missing: write kind = "train" or kind = "linear" at the top{advice}.')
+    if kind not in KINDS:
+        raise SettingsError(_wrong_kind(kind, name))
+    return str(kind)
+
+
+def _wrong_kind(kind: Any, where: str) -> str:
+    close = nearest(kind, list(KINDS)) if isinstance(kind, str) else None
+    return f'{where}: kind must be "train" or "linear", not {kind!r}{f"; did you mean {close!r}" if close else ""}.'

@@ -1,0 +1,237 @@
+"""New models of MACE's kind with random weights, and what their weights are measured in."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+from ase.data import covalent_radii
+
+from equipot import EquipotError, __version__
+from equipot.fit.settings import nearest
+from equipot.fit.training_settings import ModelSettings
+from equipot.modelfile import FORMAT_VERSION, ModelFile, check_model
+from equipot.product_basis import product_basis
+
+# 1/sqrt of the mean of silu(x)² over the normal distribution: keeps second moments through a network.
+_SILU_GAIN = 1.6765324703310913
+# Fixed by physics or by the data before training begins.
+FIXED = ("energy.*", "radial.frequencies", "radial.centers", "radial.transform.radii", "zbl.radii", "basis.*")
+# One row per head.
+_BY_HEAD = ("energy.*", "layer.*.readout.*")
+
+
+def new_model(
+    species: Sequence[int],
+    settings: ModelSettings,
+    atomic_energies: Mapping[int, float],
+    *,
+    average_neighbors: float,
+    scale: float,
+    shift: float = 0.0,
+    seed: int = 1,
+    head: str = "Default",
+) -> ModelFile:
+    """Make a model with random weights, distributed so that features are of the order of one.
+
+    Parameters
+    ----------
+    species : sequence of int
+        Atomic numbers.
+    settings : ModelSettings
+        The architecture.
+    atomic_energies : mapping of int to float
+        Energies of isolated atoms, eV.
+    average_neighbors : float
+        Mean number of neighbours within the cutoff; sums over neighbours are divided by its square root.
+    scale, shift : float
+        Of the atomic energies that the layers give, eV: usually the root mean square of the force components, and 0.
+    seed : int
+        The same seed and settings give the same model.
+    head : str
+        Name of its only head.
+    """
+    species = sorted(int(z) for z in species)
+    rng = np.random.default_rng(seed)
+    k, nz, l_max = settings.channels, len(species), settings.l_max
+    radii = covalent_radii[species].astype(np.float64)
+    radial: dict[str, Any] = {
+        "basis": "bessel",
+        "size": settings.radial_functions,
+        "prefactor": sqrt(2 / settings.cutoff),
+        "envelope": settings.envelope,
+        "envelope_on": "basis",
+        "transform": {"type": "agnesi", "a": 1.0805, "p": 4.5791, "q": 0.9183}
+        if settings.transform == "agnesi"
+        else {"type": "none"},
+    }
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (nz, k)}
+    arrays: dict[str, np.ndarray] = {
+        "energy.e0": np.array([[atomic_energies[z] for z in species]], dtype=np.float64),
+        "energy.scale": np.array([scale], dtype=np.float64),
+        "energy.shift": np.array([shift], dtype=np.float64),
+        "radial.frequencies": pi / settings.cutoff * np.arange(1, settings.radial_functions + 1),
+    }
+    if settings.transform == "agnesi":
+        arrays["radial.transform.radii"] = radii
+    if settings.repulsion:
+        arrays["zbl.radii"] = radii
+
+    layers: list[dict[str, Any]] = []
+    l_in = 0
+    for t in range(settings.layers):
+        last, at = t == settings.layers - 1, f"layer.{t}"
+        l_out = 0 if last else min(settings.hidden_l, l_max)
+        skip = t > 0 or settings.first_skip
+        paths = _paths(l_in, l_max)
+        readout = "mlp" if last and settings.readout_width else "linear"
+        layers.append(
+            {
+                "hidden_in": l_in,
+                "hidden_out": l_out,
+                "correlation": settings.correlation,
+                "paths": [list(path) for path in paths],
+                "mixing": "shared" if skip else "species",
+                "density": False,
+                "skip": skip,
+                "readout": readout,
+            }
+        )
+        for ell in range(l_in + 1):
+            shapes[f"{at}.up.{ell}"] = (k, k)
+        widths = [settings.radial_functions, *settings.radial_widths, len(paths) * k]
+        for i, shape in enumerate(pairwise(widths)):
+            shapes[f"{at}.radial.{i}"] = shape
+        for ell in range(l_max + 1):
+            rows = sum(path[2] == ell for path in paths) * k
+            shapes[f"{at}.mix.{ell}"] = (rows, k) if skip else (nz, rows, k)
+        for ell in range(l_out + 1):
+            for n in range(1, settings.correlation + 1):
+                couplings = product_basis(l_max, ell, n)
+                arrays[f"basis.{ell}.{n}.index"], arrays[f"basis.{ell}.{n}.value"] = couplings.index, couplings.value
+                if couplings.paths:
+                    shapes[f"{at}.product.{ell}.{n}"] = (nz, couplings.paths, k)
+            shapes[f"{at}.out.{ell}"] = (k, k)
+            if skip and ell <= l_in:
+                shapes[f"{at}.skip.{ell}"] = (nz, k, k)
+        if readout == "mlp":
+            shapes[f"{at}.readout.0"], shapes[f"{at}.readout.1"] = (
+                (1, k, settings.readout_width),
+                (1, settings.readout_width),
+            )
+        else:
+            shapes[f"{at}.readout.0"] = (1, k)
+        l_in = l_out
+
+    zbl = None
+    if settings.repulsion:
+        # `scale` multiplies the repulsion as well, which is physical and must not follow it.
+        coefficients = [c / scale for c in (0.1818, 0.5099, 0.2802, 0.02817)]
+        zbl = {"envelope": 6, "exponent": 0.3, "prefactor": 0.4543, "c": coefficients}
+    meta = {
+        "version": FORMAT_VERSION,
+        "species": species,
+        "cutoff": float(settings.cutoff),
+        "channels": k,
+        "l_max": l_max,
+        "heads": [head],
+        "radial": radial,
+        "zbl": zbl,
+        "layers": layers,
+        "activation": "silu",
+        "card": {"created_by": f"equipot {__version__}", "units": "Å, eV"},
+    }
+    for name, shape in shapes.items():
+        arrays[name] = _unit(name, shape, average_neighbors) * rng.normal(size=shape)
+        if ".product." in name:
+            arrays[name] /= shape[1]  # one number of many paths: their sum stays of the order of one
+    model = ModelFile(meta, arrays)
+    check_model(model)
+    return model
+
+
+def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, float]:
+    """Give what the weights of each array are measured in.
+
+    A model file has all normalisations multiplied into its arrays. Training moves ``array / scale`` instead, whose
+    entries are of the order of one everywhere, so that one learning rate fits them all.
+    """
+
+    def neighbors(name: str) -> float:
+        # a layer that divides by a density of its own has sums of the order of one already
+        part = name.split(".")
+        return 1.0 if part[0] == "layer" and model.meta["layers"][int(part[1])]["density"] else average_neighbors
+
+    return {
+        name: float(model.arrays["energy.scale"].max())
+        if name == "energy.e0"
+        else _unit(name, array.shape, neighbors(name))
+        for name, array in model.arrays.items()
+        if np.asarray(array).dtype.kind == "f" and not name.startswith("basis.")
+    }
+
+
+def trainable(names: Sequence[str], freeze: Sequence[str]) -> set[str]:
+    """Give the arrays that training may change: all but those fixed by nature and those that match `freeze`."""
+    for pattern in freeze:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            close = nearest(pattern, list(names))
+            advice = f"did you mean '{close}'" if close else f"its arrays are {', '.join(names)}"
+            raise EquipotError(f"[start] freeze: the model has no array '{pattern}'; {advice}.")
+    kept = {name for name in names if not matches(name, (*FIXED, *freeze))}
+    if not kept:
+        raise EquipotError("[start] freeze: every array of the model is frozen: nothing is left to train.")
+    return kept
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of several patterns with `*` and `?`."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def add_head(model: ModelFile, name: str, copy_of: str) -> ModelFile:
+    """Give the model with one more head, whose energies and readouts are those of another."""
+    heads = list(model.meta["heads"])
+    if name in heads:
+        raise EquipotError(f"[start] new_head: the model has the head '{name}' already, of {', '.join(heads)}.")
+    row = heads.index(copy_of)
+    arrays = {
+        key: np.concatenate([array, array[row : row + 1]]) if matches(key, _BY_HEAD) else array
+        for key, array in model.arrays.items()
+    }
+    return ModelFile({**model.meta, "heads": [*heads, name]}, arrays)
+
+
+def _paths(l_in: int, l_max: int) -> list[tuple[int, int, int]]:
+    """All couplings of features and spherical harmonics to the density that keep the parity (-1)^l, sorted by l3."""
+    return sorted(
+        (
+            (l1, l2, l3)
+            for l1 in range(l_in + 1)
+            for l2 in range(l_max + 1)
+            for l3 in range(abs(l1 - l2), min(l1 + l2, l_max) + 1)
+            if (l1 + l2 + l3) % 2 == 0
+        ),
+        key=lambda path: path[2],
+    )
+
+
+def _unit(name: str, shape: tuple[int, ...], average_neighbors: float) -> float:
+    """Normalisation of an array by its name: 1/sqrt(fan-in), with the gain of silu where one comes before it."""
+    part = name.split(".")
+    kind = part[2] if part[0] == "layer" else part[0]
+    if kind in ("up", "out", "skip"):
+        return 1 / sqrt(shape[-1])
+    if kind in ("radial", "density") and part[0] == "layer":
+        return (_SILU_GAIN if part[3] != "0" else 1.0) / sqrt(shape[0])
+    if kind == "mix":
+        # neighbours add up like random numbers
+        return 1 / sqrt(shape[-2] * max(average_neighbors, 1.0))
+    if kind == "readout":
+        return 1 / sqrt(shape[1]) if part[3] == "0" else _SILU_GAIN / sqrt(shape[1])
+    return 1.0

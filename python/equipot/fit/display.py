@@ -1,0 +1,155 @@
+"""What people see while a model trains: a live table in a terminal, one line per validation elsewhere."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+_GPA = 160.21766208  # of one eV/Å³
+_SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", _GPA, "GPa"))
+_ROWS = 12
+
+
+class Display:
+    """Shows the course of a training run.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to; the standard error by default. A terminal gets the live table.
+    quiet : bool
+        Show nothing.
+    """
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        if not self._console.is_terminal and console is None:
+            self._console = Console(stderr=True, highlight=False, width=200)
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._progress = Progress(
+            TextColumn("{task.description:>10}"), BarColumn(bar_width=40), TextColumn("{task.fields[text]}")
+        )
+        self._run: TaskID | None = None
+        self._epoch: TaskID | None = None
+        self._begin = time.monotonic()
+        self._first_done: float | None = None
+        self._records: list[Mapping[str, Any]] = []
+        self._best: Mapping[str, Any] | None = None
+
+    def note(self, text: str) -> None:
+        """Say something that stays."""
+        if not self._quiet:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def start(self, epochs: int) -> None:
+        """Begin to show progress."""
+        self._begin = time.monotonic()
+        if self._quiet or not self._console.is_terminal:
+            return
+        self._run = self._progress.add_task("run", total=1.0, text="")
+        self._epoch = self._progress.add_task(f"of {epochs}", total=1.0, text="")
+        self._live = Live(self._view(), console=self._console, refresh_per_second=4, transient=False)
+        self._live.start()
+
+    def step(self, epoch: int, part: float, done: float, loss: float, rate: float, speed: float) -> None:
+        """Tell progress: the epoch and the part of it that is done, the part of the run, the latest loss, atoms/s."""
+        if self._live is None or self._run is None or self._epoch is None:
+            return
+        left = self._time_left(done)
+        self._progress.update(self._run, completed=done, text=f"{done:4.0%}  {left}")
+        self._progress.update(
+            self._epoch,
+            description=f"epoch {epoch}",
+            completed=part,
+            text=f"loss {loss:.4g}   rate {rate:.2g}   {speed:,.0f} atoms/s",
+        )
+
+    def validated(self, record: Mapping[str, Any], done: float) -> None:
+        """Show a line of the log."""
+        self._records.append(record)
+        if record.get("best"):
+            self._best = record
+        if self._quiet:
+            return
+        if self._live is not None:
+            self._live.update(self._view())
+            return
+        valid = record["valid"]
+        errors = "  ".join(f"{n} {valid[f'{n}_rmse'] * u:.4g} {unit}" for n, u, unit in _SHOWN if f"{n}_rmse" in valid)
+        train = "" if record.get("train_loss") is None else f"train loss {record['train_loss']:.5g}  "
+        self._console.print(
+            f"epoch {record['epoch']:4d}  {train}valid loss {record['valid_loss']:.5g}  RMSE {errors}  "
+            f"rate {record['learning_rate']:.2g}  {record['atoms_per_second']:,.0f} atoms/s  {self._time_left(done)}"
+            f"{'  best' if record.get('best') else ''}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        """Stop the live table; it stays as it is."""
+        if self._live is not None:
+            self._live.update(self._view(), refresh=True)
+            self._live.stop()
+            self._live = None
+
+    def _time_left(self, done: float) -> str:
+        now = time.monotonic()
+        if self._first_done is None:
+            self._first_done, self._begin = done, now
+        if done >= 1:
+            return "done"
+        if done - self._first_done < 1e-6 or now - self._begin < 1:
+            return ""
+        return f"{_duration((now - self._begin) * (1 - done) / (done - self._first_done))} left"
+
+    def _view(self) -> Group:
+        table = Table(title="Errors on the validation set (RMSE)", title_justify="left")
+        for name in ("epoch", "train loss", "valid loss", *(f"{n}\n{unit}" for n, _, unit in _SHOWN), "rate", ""):
+            table.add_column(name, justify="right")
+        shown = self._records[-_ROWS:]
+        if self._best is not None and self._best not in shown:
+            shown = [self._best, *shown[1:]]
+        for record in shown:
+            table.add_row(*_cells(record, record["valid"]), "best" if record is self._best else "")
+        parts: list[Any] = [table]
+        by_type = self._records[-1].get("by_config_type", {}) if self._records else {}
+        if len(by_type) > 1:
+            groups = Table(title="Last validation by config_type (RMSE)", title_justify="left")
+            groups.add_column("config_type")
+            for n, _, unit in _SHOWN:
+                groups.add_column(f"{n}\n{unit}", justify="right")
+            for name, means in list(by_type.items())[:20]:
+                groups.add_row(name, *_errors(means))
+            parts.append(groups)
+        return Group(*parts, self._progress)
+
+
+def _cells(record: Mapping[str, Any], means: Mapping[str, float]) -> list[str]:
+    train = record.get("train_loss")
+    return [
+        str(record["epoch"]),
+        "" if train is None else f"{train:.4g}",
+        f"{record['valid_loss']:.4g}",
+        *_errors(means),
+        f"{record['learning_rate']:.2g}",
+    ]
+
+
+def _errors(means: Mapping[str, float]) -> list[str]:
+    return [f"{means[f'{n}_rmse'] * unit:.4g}" if f"{n}_rmse" in means else "" for n, unit, _ in _SHOWN]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

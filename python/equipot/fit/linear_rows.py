@@ -1,0 +1,202 @@
+"""Design rows of a data set: normal equations of its labels, and predictions of many sets of coefficients at once."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipot import EquipotError
+from equipot.data import DataSet, Structure
+from equipot.data.progress import progress_bar
+from equipot.fit.linear_basis import LinearBasis
+from equipot.fit.solvers import NormalEquations
+
+Array = NDArray[np.float64]
+
+_MEMORY = 2.5e8  # bytes of design rows at once
+_GUARD, _GUARDED, _SCALES = 1000.0, 40, (0.82, 0.78, 0.74, 0.7, 0.65, 0.6, 0.55, 0.5)
+_GPA = 160.21766208  # of one eV/Å³
+_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+@dataclass
+class Baseline:
+    """What is taken off the labels before the fit: energies of isolated atoms, and the fixed repulsion.
+
+    Attributes
+    ----------
+    energies : mapping of int to float
+        Of isolated atoms, eV.
+    free : tuple of int
+        Species whose energy is only an estimate, which the fit corrects: one more column for each.
+    basis : LinearBasis
+        Its fixed part, if it has one.
+    """
+
+    energies: Mapping[int, float]
+    free: tuple[int, ...]
+    basis: LinearBasis
+
+    def labels(self, dataset: Sequence[Structure]) -> list[Array]:
+        """What is left of energy, forces and virial of every structure, in the order of the rows; NaN where none."""
+        rest = []
+        for structure in dataset:
+            n = len(structure)
+            y = np.full(7 + 3 * n, np.nan)
+            if structure.energy is not None:
+                y[0] = structure.energy - sum(self.energies[int(z)] for z in structure.atoms.numbers)
+            if structure.forces is not None:
+                y[1 : 1 + 3 * n] = structure.forces.ravel()
+            if structure.virial is not None:
+                y[1 + 3 * n :] = structure.virial[_VOIGT]
+            rest.append(y)
+        if self.basis.repulsion:
+            for y, fixed in zip(rest, self._repulsion(dataset), strict=True):
+                y -= fixed
+        return rest
+
+    def _repulsion(self, dataset: Sequence[Structure]) -> list[Array]:
+        import tempfile
+        from pathlib import Path
+
+        from equipot.evaluate import predict
+        from equipot.modelfile import write_model
+        from equipot.potential import load
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_model(self.basis.model(), Path(folder) / "repulsion.equipot")
+            fixed = predict(load(Path(folder) / "repulsion.equipot"), dataset)
+        return [np.concatenate([[p.energy], p.forces.ravel(), p.virial[_VOIGT]]) for p in fixed]
+
+
+def design_rows(
+    basis: LinearBasis, dataset: Sequence[Structure], free: Sequence[int], text: str
+) -> Iterator[tuple[list[int], Array]]:
+    """Give the design rows in batches: indices of structures, and X, shape (columns + free species, rows).
+
+    The rows of a structure are its energy, its forces and its virial (xx yy zz yz xz xy).
+    """
+    design = basis.design()
+    sizes = np.array([7 + 3 * len(s) for s in dataset])
+    with progress_bar(text, int(sizes.sum())) as show:
+        begin = 0
+        while begin < len(dataset):
+            end, rows = begin, 0
+            while end < len(dataset) and (end == begin or (rows + sizes[end]) * (design.columns + 1) * 8 <= _MEMORY):
+                rows += int(sizes[end])
+                end += 1
+            batch = [dataset[i] for i in range(begin, end)]
+            X = design.rows(
+                [s.atoms.numbers.astype(np.int32) for s in batch],
+                [s.atoms.positions for s in batch],
+                np.array([np.asarray(s.atoms.cell) for s in batch], dtype=float),
+                np.array([s.atoms.pbc for s in batch], dtype=bool),
+            )
+            if free:
+                counts = np.zeros((len(free), X.shape[1]))
+                place = 0
+                for s in batch:
+                    counts[:, place] = [np.count_nonzero(s.atoms.numbers == z) for z in free]
+                    place += 7 + 3 * len(s)
+                X = np.concatenate([X, counts])
+            yield list(range(begin, end)), X
+            show(int(sizes[:end].sum()))
+            begin = end
+
+
+def normal_equations(
+    basis: LinearBasis,
+    dataset: DataSet,
+    baseline: Baseline,
+    config_weights: Mapping[str, float] | None = None,
+    text: str = "design matrix",
+) -> NormalEquations:
+    """Sum up the normal equations of a data set.
+
+    Energies and virials count per atom; every structure counts with its weight times that of its config_type.
+    """
+    equations = NormalEquations.empty(basis.columns + len(baseline.free))
+    labels = baseline.labels(dataset)
+    for indices, X in design_rows(basis, dataset, baseline.free, text):
+        if not np.isfinite(X).all():
+            bad = dataset[indices[0]].source or "a structure"
+            raise EquipotError(f"The features of {bad} or one of the {len(indices) - 1} after it are not finite.")
+        y = np.concatenate([labels[i] for i in indices])
+        kinds, factors = [], []
+        for i in indices:
+            n = len(dataset[i])
+            weight = dataset[i].weight * (config_weights or {}).get(dataset[i].config_type, 1.0)
+            kinds.append(np.repeat([0, 1, 2], [1, 3 * n, 6]))
+            factors.append(np.sqrt(weight) * np.repeat([1 / n, 1.0, 1 / n], [1, 3 * n, 6]))
+        kind, factor = np.concatenate(kinds), np.concatenate(factors)
+        usable = np.isfinite(y) & (factor > 0)
+        for k in range(3):
+            mine = usable & (kind == k)
+            if mine.any():
+                equations.add(k, np.ascontiguousarray(X[:, mine] * factor[mine]), y[mine] * factor[mine])
+    return equations.finish()
+
+
+def errors_of(
+    basis: LinearBasis, dataset: DataSet, baseline: Baseline, coefficients: Sequence[Array], text: str = "validation"
+) -> Array:
+    """Mean absolute errors of several sets of coefficients: energy (meV/atom), forces (meV/Å), stress (GPa).
+
+    Returns
+    -------
+    array, shape (sets, 3)
+        NaN where there are no labels.
+    """
+    stacked = np.array(coefficients)
+    labels = baseline.labels(dataset)
+    sums, counts = np.zeros((len(stacked), 3)), np.zeros(3)
+    for indices, X in design_rows(basis, dataset, baseline.free, text):
+        fitted = stacked @ X
+        place = 0
+        for i in indices:
+            n, y = len(dataset[i]), labels[i]
+            wrong = np.abs(fitted[:, place : place + len(y)] - y)
+            place += len(y)
+            for k, part, scale in (
+                (0, slice(0, 1), 1e3 / n),
+                (1, slice(1, 1 + 3 * n), 1e3),
+                (
+                    2,
+                    slice(1 + 3 * n, None),
+                    _GPA / dataset[i].atoms.get_volume() if dataset[i].atoms.cell.rank == 3 else 0.0,
+                ),
+            ):
+                if np.isfinite(y[part]).all() and scale > 0:
+                    sums[:, k] += wrong[:, part].sum(axis=1) * scale
+                    counts[k] += wrong[:, part].shape[1]
+    with np.errstate(invalid="ignore"):
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def add_guards(equations: NormalEquations, basis: LinearBasis, dataset: DataSet, free: Sequence[int]) -> None:
+    """Hold the fitted part of the energy near zero in compressed structures, where the fixed repulsion is to win.
+
+    Copies of a few structures, scaled in length down to half, count as energies per atom of 0 with a weight far below
+    that of data: a part in `_GUARD` of it. They are no data, and are not counted as rows.
+    """
+    periodic = [s for s in dataset if len(s) > 1]
+    chosen = [periodic[i] for i in np.unique(np.linspace(0, len(periodic) - 1, _GUARDED).astype(int))] if periodic else []
+    copies = []
+    for number, structure in enumerate(chosen):
+        atoms = structure.atoms.copy()
+        scale = _SCALES[number % len(_SCALES)]
+        atoms.set_cell(np.asarray(atoms.cell) * scale)
+        atoms.positions *= scale
+        copies.append(Structure(atoms, None, None, None, structure.config_type))
+    for indices, X in design_rows(basis, copies, (), "guards"):
+        sizes = np.array([len(copies[i]) for i in indices])
+        places = np.concatenate([[0], np.cumsum(7 + 3 * sizes)[:-1]])
+        rows = np.zeros((equations.columns, len(sizes)))
+        rows[: basis.columns] = X[:, places] / (sizes * _GUARD)
+        equations.add(0, rows, np.zeros(len(sizes)))
+        equations.rows[0] -= len(sizes)
+    equations.finish()

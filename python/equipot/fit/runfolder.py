@@ -1,0 +1,140 @@
+"""The folder of a training run: made once, locked while in use, with its settings, log, checkpoint and model."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from equipot import EquipotError
+from equipot.fit.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from equipot.fit.settings import Settings, build, read_toml, to_dict, to_toml
+
+# What may differ when a run is resumed: how long it goes on, not what it computes.
+_FREE_TO_CHANGE = {"folder", "epochs", "patience", "max_hours", "validate_every", "checkpoint_minutes", "threads"}
+
+
+class RunFolder:
+    """The folder of a run, opened for one process.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder; must not hold anything unless `resume`.
+    settings : Settings
+        Of the run; when it is resumed they must be those that it began with, except for how long it runs.
+    resume : bool
+        Go on with what the folder holds; start if there is nothing.
+
+    Raises
+    ------
+    EquipotError
+        When there is a run already, or another process at work in it, or the settings differ.
+    """
+
+    def __init__(self, path: Path, settings: Settings, resume: bool) -> None:
+        self.path = path
+        check_folder(path, resume)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._log: TextIO = open(path / "log.jsonl", "a+", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise EquipotError(f"Cannot write to the run's folder '{path}': {error.strerror}.") from error
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._log.close()
+            raise EquipotError(f"Another process is at work in the folder '{path}'.") from None
+        for left in path.glob(".*.tmp"):  # by a process that was killed while writing
+            left.unlink(missing_ok=True)
+        saved = path / "settings.toml"
+        if saved.exists():
+            _check_same(build(type(settings), read_toml(saved), str(saved)), settings, path)
+        self.write_text("settings.toml", to_toml(to_dict(settings)))
+
+    @property
+    def model(self) -> Path:
+        """The best model so far."""
+        return self.path / "model.equipot"
+
+    @property
+    def start(self) -> Path:
+        """The model that training began with."""
+        return self.path / "start.equipot"
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.path / "checkpoint.npz", state)
+
+    def load(self) -> dict[str, Any] | None:
+        """Read the checkpoint, if there is one."""
+        path = self.path / "checkpoint.npz"
+        return load_checkpoint(path) if path.exists() else None
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the log."""
+        try:
+            self._log.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._log.flush()
+        except OSError as error:
+            raise EquipotError(f"Cannot write the log in '{self.path}': {error.strerror}.") from error
+
+    def keep_log(self, before: int) -> list[dict[str, Any]]:
+        """Give the log up to an epoch and drop what was written after it, which will be computed again."""
+        records = [r for r in self.read_log() if r["epoch"] <= before]
+        self._log.truncate(0)
+        for record in records:
+            self.log(record)
+        return records
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Give the log, one record per validation; a line that a killed process left unfinished is left out."""
+        self._log.seek(0)
+        records = []
+        for line in self._log:
+            with suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+        self._log.seek(0, 2)
+        return records
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file, whole or not at all."""
+        write_whole(self.path / name, lambda file: file.write(text.encode("utf-8")), "the file")
+        return self.path / name
+
+    def close(self) -> None:
+        """Let other processes in."""
+        with suppress(OSError):
+            self._log.close()
+
+
+def check_folder(path: Path, resume: bool) -> None:
+    """Refuse a folder that a run cannot have: a file, or, unless `resume`, one that holds something."""
+    if path.exists() and not path.is_dir():
+        raise EquipotError(f"The run's folder '{path}' is a file: name another with 'folder' or --folder.")
+    if path.exists() and any(path.iterdir()) and not resume:
+        raise EquipotError(
+            f"The folder '{path}' is not empty: go on with the run in it with --resume, or name another with --folder."
+        )
+
+
+def _check_same(saved: Settings, now: Settings, path: Path) -> None:
+    before, after = _flat(to_dict(saved)), _flat(to_dict(now))
+    for key in sorted(before.keys() | after.keys()):
+        if key not in _FREE_TO_CHANGE and before.get(key) != after.get(key):
+            raise EquipotError(
+                f"The run in '{path}' began with other settings: {key} was {json.dumps(before.get(key))} and is now "
+                f"{json.dumps(after.get(key))}. Set it back, or start anew with --folder."
+            )
+
+
+def _flat(table: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{section}.{key}" if section else key
+        result |= _flat(value, name) if isinstance(value, Mapping) else {name: value}
+    return result

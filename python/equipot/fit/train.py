@@ -1,0 +1,678 @@
+"""Train a model of MACE's kind: from data and settings to a model file and a report."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from equipot import EquipotError, __version__
+from equipot.data import DataSet, atomic_energies, read_data
+from equipot.fit.architecture import add_head, matches, new_model, parameter_scales, trainable
+from equipot.fit.datasets import DataSets, read_sets
+from equipot.fit.display import Display
+from equipot.fit.losses import Errors, Labels, Weights
+from equipot.fit.objective import Graphs, NotFiniteError, Objective, Source, Weighted, batches
+from equipot.fit.optimizers import Adam, Average, Schedule, Stop, clipped, lbfgs
+from equipot.fit.runfolder import RunFolder, check_folder
+from equipot.fit.settings import SettingsError, build, nearest, read_toml, to_dict
+from equipot.fit.training_settings import TrainSettings
+from equipot.modelfile import ModelFile, read_model, write_model
+from equipot.potential import set_threads
+
+Array = NDArray[np.float64]
+
+
+def train(
+    settings: TrainSettings | Mapping[str, Any] | str | Path | None = None,
+    folder: str | Path | None = None,
+    *,
+    resume: bool = False,
+    sets: DataSets | None = None,
+    quiet: bool = False,
+    **sections: Any,
+) -> Path:
+    """Train a model.
+
+    Parameters
+    ----------
+    settings : TrainSettings, mapping or path, optional
+        The settings, or a TOML file with them (see ``equipot fit --example``).
+    folder : path-like, optional
+        The run's folder, instead of that in the settings. It must not hold anything unless `resume`.
+    resume : bool
+        Go on with the run in the folder, from its last checkpoint.
+    sets : DataSets, optional
+        Data in memory, instead of the files of [data].
+    quiet : bool
+        Show nothing.
+    **sections
+        Settings by name, on top of `settings`: values, or tables for sections, as in ``model={"channels": 16}``.
+
+    Returns
+    -------
+    pathlib.Path
+        The model file with the best loss on the validation set. Beside it lie the log, tables of errors, pictures and
+        ``report.html``.
+
+    Raises
+    ------
+    EquipotError
+        For wrong settings and data, folders in use, and losses that are not finite.
+    """
+    chosen, default = _settings(settings, sections, sets is not None)
+    path = Path(folder or chosen.folder or default)
+    if chosen.threads:
+        set_threads(chosen.threads)
+    display = Display(quiet=quiet)
+    # read before the folder is made: a mistake in the data leaves nothing behind
+    check_folder(path, resume)
+    data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
+    run_folder = RunFolder(path, chosen, resume)
+    try:
+        with _signals() as stopped:
+            run = _Run(chosen, data, run_folder, display, stopped)
+            run.go()
+            return run.finish()
+    finally:
+        display.close()
+        run_folder.close()
+
+
+def _settings(given: Any, sections: Mapping[str, Any], in_memory: bool) -> tuple[TrainSettings, str]:
+    """Give the settings and the folder that the run gets if they name none."""
+    default, base, table = "run", Path(), {}
+    if isinstance(given, TrainSettings):
+        table = to_dict(given)
+    elif isinstance(given, Mapping):
+        table = dict(given)
+    elif given is not None:
+        table = read_toml(given)
+        base, default = Path(given).parent, str(Path(given).with_suffix(""))
+    for name, value in sections.items():
+        old = table.get(name)
+        table[name] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    if in_memory:
+        table.setdefault("data", {"train": []})
+    name = str(given) if isinstance(given, (str, Path)) else "settings"
+    settings = build(TrainSettings, table, name)
+    if not in_memory and not settings.data.train:
+        raise SettingsError(f"{name}, [data]: train names no file.")
+    return settings.relative_to(base), default
+
+
+class _Run:
+    """One run: the model, the data, and where the training stands."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: DataSets,
+        folder: RunFolder,
+        display: Display,
+        stopped: Callable[[], str],
+    ) -> None:
+        self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
+        self.began = time.monotonic()
+        for note in data.notes:
+            display.note(note)
+        self.checkpoint = folder.load()
+        cutoff = _cutoff(settings)
+        display.note(f"Finding neighbours within {cutoff:g} Å …")
+        labels = Labels.of(data.train, settings.loss.config_weights)
+        graphs = Graphs(data.train, cutoff)
+        _check_labels(labels, settings, display)
+        model = self._start(graphs, labels)
+        head, self.replayed = self.head, []
+        sources = [Source(labels, graphs, head)]
+        if settings.start.replay:
+            sources.append(self._replay(model, cutoff))
+        self.model = Weighted(
+            model,
+            folder.start,
+            [source.head for source in sources],
+            parameter_scales(model, graphs.average_neighbors),
+            trainable(list(parameter_scales(model, 1.0)), settings.start.freeze),
+            {"energy.e0": self._free_energies(model)},
+        )
+        self.objective = Objective(self.model, sources)
+        if data.valid is data.train:
+            self.validation = Objective(self.model, sources[:1])
+        else:
+            valid = Labels.of(data.valid, settings.loss.config_weights)
+            self.validation = Objective(self.model, [Source(valid, Graphs(data.valid, cutoff), head)])
+        self.fingerprint = _fingerprint(data.train, data.valid, *self.replayed)
+
+        self.weights = self.model.start
+        self.average = Average(self.weights, settings.optimizer.average)
+        self.epoch, self.batch, self.steps = 0, 0, 0
+        self.second_from: int | None = 0 if settings.first_epochs == 0 else None
+        self.skipped = 0  # epochs of the first phase that patience has saved
+        self.best, self.waited = math.inf, 0
+        self.rate, self.loss_sum, self.ended, self.halted = 0.0, 0.0, False, False
+        self.errors = Errors.none(self.objective.config_types)
+        self.records: list[dict[str, Any]] = []
+        self._new_optimizer()
+        self.last_saved = self.speed_since = time.monotonic()
+        self.speed_atoms = 0
+        display.note(
+            f"{len(self.weights):,} weights to train; {len(self.objective)} structures with "
+            f"{int(self.objective.atoms.sum()):,} atoms and {graphs.average_neighbors:.1f} neighbours each; "
+            f"validating on {len(self.validation)} structures."
+        )
+        if self.checkpoint is not None:
+            self._restore(self.checkpoint)
+        else:
+            folder.keep_log(-1)  # of a run that was killed before its first checkpoint
+
+    # -- the model to start from --------------------------------------------------------------------------------------
+
+    def _start(self, graphs: Graphs, labels: Labels) -> ModelFile:
+        """Make or read the model that training starts from; it stays in the run's folder."""
+        start = self.settings.start
+        if self.checkpoint is not None and self.folder.start.exists():
+            model = read_model(self.folder.start)
+            self.head = _head_of(model, start.new_head or start.head)
+            return model
+        if start.model is None:
+            self.head = "Default"
+            energies = self.data.atomic_energies
+            model = new_model(
+                self.data.train.species,
+                self.settings.model,
+                energies,
+                average_neighbors=graphs.average_neighbors,
+                scale=_force_scale(labels),
+                shift=_mean_residual(self.data.train, energies) if self.settings.model.shift == "mean" else 0.0,
+                seed=self.settings.seed,
+            )
+            if self.data.estimated:
+                known = {z: 0.0 for z in self.data.train.species if z not in self.data.estimated}
+                self._refit(model, graphs, labels, known)
+        else:
+            model = self._fine_tuned(start.model, graphs, labels)
+        write_model(model, self.folder.start)
+        return model
+
+    def _fine_tuned(self, path: str, graphs: Graphs, labels: Labels) -> ModelFile:
+        start = self.settings.start
+        model = read_model(path)
+        self.head = _head_of(model, start.head)
+        foreign = [z for z in self.data.train.species if z not in model.meta["species"]]
+        if foreign:
+            known = ", ".join(chemical_symbols[z] for z in model.meta["species"])
+            raise EquipotError(
+                f"The model '{path}' knows {known}, not {', '.join(chemical_symbols[z] for z in foreign)} of the data."
+            )
+        copied = self.head
+        if start.new_head is not None:
+            model = add_head(model, start.new_head, self.head)
+            self.head = start.new_head
+        shares_head = bool(start.replay) and (start.replay_head or copied) == self.head
+        how = start.atomic_energies or ("keep" if shares_head else "refit")
+        row = model.meta["heads"].index(self.head)
+        e0 = model.arrays["energy.e0"]
+        if how == "data":
+            for z, energy in self.data.atomic_energies.items():
+                e0[row, model.meta["species"].index(z)] = energy
+        elif how == "refit":
+            for z, energy in self._refit(model, graphs, labels, {}).items():
+                self.display.note(f"Energy of {chemical_symbols[z]} corrected by {energy:+.4f} eV.")
+        title = model.card.get("title", Path(path).name)
+        model.meta["card"] = {**model.card, "origin": f"fine-tuned from '{title}'"}
+        return model
+
+    def _refit(self, model: ModelFile, graphs: Graphs, labels: Labels, fixed: Mapping[int, float]) -> dict[int, float]:
+        """Correct atomic energies of a model so that it is right on average; give the corrections."""
+        write_model(model, self.folder.start)  # for the engine; it is written again with the new energies
+        engine = Weighted(model, self.folder.start, [self.head], {}, {"embedding"})
+        predicted = Objective(engine, [Source(labels, graphs, self.head)]).predict(0, engine.start)["energy"]
+        residual = DataSet(
+            [
+                replace(s, energy=s.energy - float(e))
+                for s, e in zip(self.data.train, predicted, strict=True)
+                if s.energy is not None
+            ]
+        )
+        if not len(residual):
+            return {}
+        row = model.meta["heads"].index(self.head)
+        corrections = atomic_energies(residual, fixed)[0]
+        for z, energy in corrections.items():
+            model.arrays["energy.e0"][row, model.meta["species"].index(z)] += energy
+        return corrections
+
+    def _free_energies(self, model: ModelFile) -> NDArray[np.bool_]:
+        """Entries of `energy.e0` that training may change: those of a new model that were only estimated."""
+        free = np.zeros(model.arrays["energy.e0"].shape, dtype=bool)
+        if self.settings.start.model is None and self.settings.loss.energy > 0:
+            species = model.meta["species"]
+            free[model.meta["heads"].index(self.head), [species.index(z) for z in self.data.estimated]] = True
+        return free
+
+    def _replay(self, model: ModelFile, cutoff: float) -> Source:
+        start = self.settings.start
+        older = [h for h in model.meta["heads"] if h != start.new_head]
+        head = _head_of(model, start.replay_head or start.head or (older[0] if len(older) == 1 else None))
+        data = read_data(list(start.replay), **self.settings.data.keys)
+        foreign = [z for z in data.species if z not in model.meta["species"]]
+        if foreign:
+            raise EquipotError(f"The model does not know {chemical_symbols[foreign[0]]}, which the replay data have.")
+        self.replayed.append(data)
+        labels = Labels.of(data)
+        labels.weight *= start.replay_weight
+        self.display.note(f"Replay: {data!r} of the head '{head}' with weight {start.replay_weight:g}.")
+        return Source(labels, Graphs(data, cutoff), head)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> int:
+        """1, or 2 when energies weigh more."""
+        return 1 if self.second_from is None else 2
+
+    @property
+    def loss_weights(self) -> Weights:
+        """Weights of the loss in the present phase."""
+        loss, part = self.settings.loss, self.settings.second_phase
+        chosen = loss if self.phase == 1 else part
+        return Weights(chosen.energy, chosen.forces, chosen.stress, loss.energy_per_atom, loss.huber)
+
+    @property
+    def phase_end(self) -> int:
+        """The epoch that ends the present phase."""
+        if self.second_from is None:
+            return self.settings.first_epochs
+        return self.settings.epochs - self.skipped
+
+    @property
+    def used(self) -> Array:
+        """The weights that are validated and saved."""
+        o = self.settings.optimizer
+        return self.average.weights if o.average > 0 and o.algorithm != "lbfgs" else self.weights
+
+    def go(self) -> None:
+        """Train until the end, or until something stops it."""
+        settings = self.settings
+        self.display.start(settings.epochs)
+        for record in self.records:
+            self.display.validated(record, 0.0)
+        try:
+            if not self.records:
+                self._validate()
+            if settings.optimizer.algorithm == "lbfgs":
+                self._lbfgs()
+            else:
+                while not self._over():
+                    self._train_epoch()
+            self._save()
+        except NotFiniteError as error:
+            kept = f" The best model so far is '{self.folder.model}'." if self.folder.model.exists() else ""
+            raise EquipotError(
+                f"Training stopped in epoch {self.epoch + 1}: {error}. Look at these structures, or lower the learning "
+                f"rate ([optimizer] learning_rate) or the gradient's limit (clip).{kept}"
+            ) from None
+        finally:
+            self.display.close()
+
+    def _over(self) -> bool:
+        """Whether training ends here; enters the second phase when the first has ended."""
+        if self.ended or self.halted:
+            return True
+        if self.epoch < self.phase_end:
+            return False
+        if self.phase == 1 and self.settings.first_epochs < self.settings.epochs:
+            self._enter_second_phase()
+            return False
+        return True
+
+    def _halted(self) -> bool:
+        hours, why = self.settings.max_hours, self.stopped()
+        if why and not self.halted:
+            self.display.note(f"{why}: writing checkpoint and report; Ctrl-C (again) stops at once.")
+        return bool(why) or (hours is not None and time.monotonic() - self.began > hours * 3600)
+
+    def _enter_second_phase(self) -> None:
+        self.skipped = self.settings.first_epochs - self.epoch
+        self.second_from = self.epoch
+        self.best, self.waited = math.inf, 0
+        # moments of the old loss's gradient would make the first steps too long
+        self._new_optimizer()
+
+    def _new_optimizer(self) -> None:
+        o = self.settings.optimizer
+        names = self.model.free_names
+        decayed = {name for name in set(names) if matches(name, o.decay_on)}
+        decay = np.array([o.weight_decay if name in decayed else 0.0 for name in names])
+        self.optimizer = Adam(
+            len(self.weights), decay, amsgrad=o.algorithm == "amsgrad", decoupled=o.algorithm == "adamw"
+        )
+        self.schedule = Schedule(
+            o.schedule,
+            o.learning_rate if self.phase == 1 else self.settings.second_phase.learning_rate,
+            final=o.final_rate,
+            warmup=o.warmup_steps,
+            factor=o.plateau_factor,
+            patience=o.plateau_patience,
+        )
+        self.phase_steps = 0
+
+    def _train_epoch(self) -> None:
+        settings, o = self.settings, self.settings.optimizer
+        order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
+        parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
+        begin = 0 if self.second_from is None else self.second_from
+        while self.batch < len(parts):
+            indices = parts[self.batch]
+            done = (self.epoch - begin + self.batch / len(parts)) / max(self.phase_end - begin, 1)
+            self.rate = self.schedule.rate(self.phase_steps, done)
+            value, gradient = self.objective.gradient(self.weights, indices, self.loss_weights, self.errors)
+            gradient, _ = clipped(gradient, o.clip)
+            self.optimizer.step(self.weights, gradient, self.rate)
+            self.average.step(self.weights)
+            self.steps, self.phase_steps, self.batch = self.steps + 1, self.phase_steps + 1, self.batch + 1
+            self.loss_sum += value * len(indices)
+            self.speed_atoms += int(self.objective.atoms[indices].sum())
+            part = self.batch / len(parts)
+            self.display.step(self.epoch + 1, part, self._done(part), value, self.rate, self._speed())
+            if self._halted():
+                self.halted = True
+                return
+            if time.monotonic() - self.last_saved > 60 * settings.checkpoint_minutes:
+                self._save()
+        self.epoch, self.batch = self.epoch + 1, 0
+        if self.epoch % settings.validate_every == 0 or self.epoch == self.phase_end:
+            self._validate()
+        self._new_sums()
+
+    def _validate(self) -> None:
+        """Validate the present weights, keep them if they are the best, and write the log."""
+        value, errors = self.validation.evaluate(self.used, self.loss_weights)
+        best = value < self.best
+        if best:
+            self.best, self.waited = value, 0
+            self._write_best(errors)
+        else:
+            self.waited += 1
+        self.schedule.validated(value)
+        seen = int(self.errors.counts.sum()) > 0
+        record = {
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "steps": self.steps,
+            "train_loss": self.loss_sum / len(self.objective) if seen else None,
+            "valid_loss": value,
+            "learning_rate": self.rate,
+            "train": self.errors.means() if seen else {},
+            "valid": errors.means(),
+            "by_config_type": {t: errors.means(t) for t in errors.config_types},
+            "best": best,
+            "atoms_per_second": round(self._speed(), 1),
+            "seconds": round(time.monotonic() - self.began, 3),
+        }
+        self.records.append(record)
+        self.folder.log(record)
+        self.display.validated(record, self._done(0.0))
+        patience = self.settings.patience
+        if patience and self.waited >= patience:
+            if self.phase == 1 and self.settings.first_epochs < self.settings.epochs:
+                self.display.note(f"No improvement in {patience} validations: the second phase begins.")
+                self._enter_second_phase()
+            else:
+                self.display.note(f"No improvement in {patience} validations: training ends.")
+                self.ended = True
+
+    def _new_sums(self) -> None:
+        self.loss_sum = 0.0
+        self.errors = Errors.none(self.objective.config_types)
+        self.speed_since, self.speed_atoms = time.monotonic(), 0
+
+    def _lbfgs(self) -> None:
+        """All data at once; a resumed run forgets the curvature that it had learned."""
+        everything = np.arange(len(self.objective), dtype=np.int64)
+
+        def objective(weights: Array) -> tuple[float, Array]:
+            if self.halted:
+                raise Stop
+            self.errors = Errors.none(self.objective.config_types)
+            self.speed_atoms += int(self.objective.atoms.sum())
+            return self.objective.gradient(weights, everything, self.loss_weights, self.errors)
+
+        def progress(weights: Array, value: float) -> None:
+            self.weights = weights
+            self.epoch, self.steps = self.epoch + 1, self.steps + 1
+            self.loss_sum = value * len(self.objective)
+            self.display.step(self.epoch, 1.0, self._done(0.0), value, 0.0, self._speed())
+            if self.epoch % self.settings.validate_every == 0 or self.epoch == self.settings.epochs:
+                self._validate()
+            self.speed_since, self.speed_atoms = time.monotonic(), 0
+            self.halted = self._halted()
+            if self.ended or self.halted:
+                raise Stop
+            if time.monotonic() - self.last_saved > 60 * self.settings.checkpoint_minutes:
+                self._save()
+
+        remaining = self.settings.epochs - self.epoch
+        if remaining > 0 and not self.ended:
+            lbfgs(objective, self.weights, remaining, progress)
+            if self.epoch % self.settings.validate_every:
+                self._validate()
+
+    def _done(self, part: float) -> float:
+        """The part of the run that is done, when a part of the present epoch is."""
+        return min((self.epoch + part) / max(self.settings.epochs, 1), 1.0)
+
+    def _speed(self) -> float:
+        """Atoms per second in the present epoch."""
+        return self.speed_atoms / max(time.monotonic() - self.speed_since, 1e-9)
+
+    # -- what is written ----------------------------------------------------------------------------------------------
+
+    def _write_best(self, errors: Errors) -> None:
+        model = self.model.model(self.used)
+        card = dict(model.meta.get("card") or {})
+        files = sorted({Path(s.file).name for s in self.data.train if s.source})
+        card |= {
+            "title": card.get("title") or " ".join(chemical_symbols[z] for z in self.data.train.species),
+            "created_by": f"equipot {__version__}",
+            "data": {"files": files, "structures": len(self.data.train), "atoms": int(self.data.train.atoms)},
+            "errors": {"validation": _rounded(errors.means())},
+            "training": {"epoch": self.epoch, "seed": self.settings.seed},
+        }
+        model.meta["card"] = card
+        write_model(model, self.folder.model)
+
+    def _save(self) -> None:
+        """Write the checkpoint."""
+        self.folder.save(
+            {
+                "data": self.fingerprint,
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "steps": self.steps,
+                "phase_steps": self.phase_steps,
+                "second_from": self.second_from,
+                "skipped": self.skipped,
+                "best": self.best,
+                "waited": self.waited,
+                "ended": self.ended,
+                "rate": self.rate,
+                "loss_sum": self.loss_sum,
+                "errors": self.errors.state(),
+                "weights": self.weights,
+                "average": self.average.state(),
+                "optimizer": self.optimizer.state(),
+                "schedule": self.schedule.state(),
+            }
+        )
+        self.last_saved = time.monotonic()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if state["data"] != self.fingerprint:
+            raise EquipotError(
+                f"The data have changed since the run in '{self.folder.path}' began: go on with the same data, or "
+                "start anew with --folder and [start] model."
+            )
+        self.second_from = state["second_from"]
+        self._new_optimizer()
+        for name in ("epoch", "batch", "steps", "phase_steps", "skipped", "best", "waited", "rate", "loss_sum"):
+            setattr(self, name, state[name])
+        # patience or epochs may have been raised since
+        self.ended = bool(state["ended"]) and 0 < self.settings.patience <= self.waited
+        self.weights = state["weights"]
+        self.average.restore(state["average"])
+        self.optimizer.restore(state["optimizer"])
+        self.schedule.restore(state["schedule"])
+        self.errors = Errors(self.objective.config_types, **state["errors"])
+        self.records = self.folder.keep_log(self.epoch)
+        self.display.note(f"Going on from epoch {self.epoch + 1}.")
+
+    def finish(self) -> Path:
+        """Test the best model and write tables, pictures and the report."""
+        from equipot.evaluate import error_table, finite, parity_picture, predict
+        from equipot.fit.report import write_report
+        from equipot.potential import load
+
+        why = self.stopped()
+        if why:
+            self.display.note(f"Stopped by {why} in epoch {self.epoch + 1}; go on with --resume.")
+        elif self.epoch < self.settings.epochs and not self.ended:
+            self.display.note(f"Time is up in epoch {self.epoch + 1}; go on with --resume.")
+        potential = load(self.folder.model, head=self.head)
+        parts = {"train": self.data.train, "valid": self.data.valid, "test": self.data.test}
+        if self.data.valid is self.data.train:
+            del parts["valid"]
+        compared, tables = {}, {}
+        for name, part in parts.items():
+            if len(part):
+                shown = part.subset(np.unique(np.linspace(0, len(part) - 1, min(len(part), _TESTED)).astype(int)))
+                compared[name] = (shown, predict(potential, shown))
+                tables[name] = error_table(*compared[name])
+        model = read_model(self.folder.model)
+        model.card["errors"] = {name: finite(table.overall.to_dict()) for name, table in tables.items()}
+        write_model(model, self.folder.model)
+        for name, table in tables.items():
+            self.display.note(f"\n{name}\n{table.text()}")
+        pictures = {}
+        with suppress(ImportError):  # matplotlib is not a must
+            parity = self.folder.path / "parity.png"
+            parity_picture(parity, compared)
+            pictures["Predicted against reference"] = parity
+        title, log = f"Training of {model.card['title']}", self.folder.read_log()
+        write_report(self.folder.path, title, to_dict(self.settings), log, tables, pictures, model.card)
+        self.display.note(f"Model: {self.folder.model}\nReport: {self.folder.path / 'report.html'}")
+        return self.folder.model
+
+
+# A set larger than this is represented by so many of its structures in the final tables.
+_TESTED = 5000
+
+
+def _cutoff(settings: TrainSettings) -> float:
+    path = settings.start.model
+    return settings.model.cutoff if path is None else float(read_model(path).meta["cutoff"])
+
+
+def _head_of(model: ModelFile, name: str | None) -> str:
+    heads = [str(h) for h in model.meta["heads"]]
+    if name is None:
+        if len(heads) > 1:
+            raise EquipotError(f"[start] head: the model has several heads, name one of {', '.join(heads)}.")
+        return heads[0]
+    if name not in heads:
+        close = nearest(name, heads)
+        advice = f"did you mean '{close}'" if close else f"it has {', '.join(heads)}"
+        raise EquipotError(f"[start] head: the model has no head '{name}'; {advice}.")
+    return name
+
+
+def _check_labels(labels: Labels, settings: TrainSettings, display: Display) -> None:
+    """Refuse data from which nothing can be learned; say which weights have nothing to act on."""
+    counts = {
+        "energy": int((~np.isnan(labels.energy)).sum()),
+        "forces": int((~np.isnan(labels.forces)).sum()),
+        "stress": int((~np.isnan(labels.virial)).sum()),
+    }
+    wanted = {name: getattr(settings.loss, name) > 0 for name in counts}
+    if not any(counts[name] for name, weight in wanted.items() if weight):
+        found = [name for name, count in counts.items() if count]
+        raise EquipotError(
+            "The training data have no label that the loss weighs: they have "
+            f"{' and '.join(found) or 'no energies, forces or stresses at all'}. Name the keys in [data] "
+            "(energy_key, forces_key, stress_key), or change the weights in [loss]."
+        )
+    if wanted["forces"] and not counts["forces"]:
+        display.note("There are no forces in the training data: energies alone need many more structures.")
+    if not labels.weight.any():
+        raise EquipotError("All structures have the weight 0: look at [loss] config_weights.")
+    unknown = [t for t in settings.loss.config_weights if t not in labels.config_types]
+    if unknown:
+        close = nearest(unknown[0], labels.config_types)
+        raise EquipotError(
+            f"[loss] config_weights: no structure has the config_type '{unknown[0]}'; "
+            f"{f'did you mean {close!r}' if close else 'there are ' + ', '.join(labels.config_types)}."
+        )
+
+
+def _force_scale(labels: Labels) -> float:
+    """Root mean square of the force components; 1 eV/Å where there are none."""
+    known = labels.forces[~np.isnan(labels.forces)]
+    rms = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+    return rms if rms > 1e-6 else 1.0
+
+
+def _mean_residual(data: DataSet, energies: Mapping[int, float]) -> float:
+    from equipot.data import binding_energies
+
+    residual = binding_energies(data, energies)
+    residual = residual[np.isfinite(residual)]
+    return float(residual.mean()) if residual.size else 0.0
+
+
+def _fingerprint(*sets: DataSet) -> str:
+    """A hash of all that a fit takes from data."""
+    digest = hashlib.sha256()
+    for data in sets:
+        for s in data:
+            for part in (s.atoms.numbers, s.atoms.positions, np.asarray(s.atoms.cell), s.atoms.pbc, s.forces, s.virial):
+                digest.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+            digest.update(f"{s.energy!r} {s.config_type} {s.weight!r}".encode())
+    return digest.hexdigest()
+
+
+def _rounded(means: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in means.items()}
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], str]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second Ctrl-C stops at once."""
+    names: list[str] = []
+
+    def handle(number: int, frame: object) -> None:
+        if names and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        names.append("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: ""
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: names[0] if names else ""
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,286 @@
+"""Settings of `kind = "train"`: a model of MACE's kind, trained end to end."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from equipot.fit.datasets import DataSettings
+from equipot.fit.settings import Settings, SettingsError, setting
+
+
+@dataclass(frozen=True)
+class ModelSettings(Settings):
+    """The architecture of a model that starts from random weights.
+
+    Attributes
+    ----------
+    cutoff : float
+        Å. Every layer sees this far; two layers feel atoms up to twice as far.
+    layers : int
+        Message-passing layers.
+    channels : int
+        Features per atom and component. 16 is quick, 32 to 64 accurate for most data, 128 what large models use.
+    l_max : int
+        Largest degree of the spherical harmonics that describe neighbours.
+    hidden_l : int
+        Largest degree of the features between layers: 0 (fast), 1 or 2.
+    correlation : int
+        Highest power of the density; 3 describes four bodies per layer.
+    radial_functions : int
+        Number of Bessel functions of the distance.
+    envelope : int
+        Exponent of the polynomial that takes them to zero at the cutoff.
+    radial_widths : list of int
+        Hidden widths of the radial networks; [] makes them linear maps.
+    readout_width : int
+        Hidden width of the last layer's readout; 0 makes it linear. The other layers' readouts are linear.
+    transform : str
+        "agnesi" spreads short distances out by covalent radii; "none" uses distances as they are.
+    repulsion : bool
+        Add the ZBL repulsion of nuclei for distances within the covalent radii.
+    first_skip : bool
+        Give the first layer a residual connection from the elements.
+    shift : str
+        "zero" leaves free atoms at their energies; "mean" starts from the mean energy of the data, which can train
+        faster but is wrong for free atoms.
+    """
+
+    cutoff: float = setting(5.0, above=0.5, most=20.0)
+    layers: int = setting(2, least=1, most=8)
+    channels: int = setting(32, least=1, most=512)
+    l_max: int = setting(3, least=0, most=4)
+    hidden_l: int = setting(1, least=0, most=2)
+    correlation: int = setting(3, least=1, most=4)
+    radial_functions: int = setting(8, least=1, most=64)
+    envelope: int = setting(5, least=2, most=20)
+    radial_widths: tuple[int, ...] = setting((64, 64, 64), least=1, most=1024)
+    readout_width: int = setting(16, least=0, most=1024)
+    transform: Literal["none", "agnesi"] = "none"
+    repulsion: bool = False
+    first_skip: bool = False
+    shift: Literal["zero", "mean"] = "zero"
+
+
+@dataclass(frozen=True)
+class StartSettings(Settings):
+    """Where training starts, if not from random weights: fine-tuning.
+
+    Attributes
+    ----------
+    model : str
+        A `.equipot` file to start from; the section [model] is then not used.
+    head : str
+        The head of that model to train, needed if it has several; with `new_head`, the head to copy.
+    new_head : str
+        Add a head of this name for the new data, as a copy of `head`.
+    atomic_energies : str
+        "keep" takes the model's; "refit" corrects them by least squares to the new data (for another level of theory);
+        "data" takes those of [data]. Left out, they are refitted, unless replayed data share the head.
+    freeze : list of str
+        Arrays that stay as they are, by name (`equipot info` lists them); `layer.0.*` freezes the first layer.
+    replay : list of str
+        Files of older data to train on as well, so that what the model knew is not forgotten.
+    replay_weight : float
+        Weight of each of their structures in the loss.
+    replay_head : str
+        The head that they belong to; `head` if left out.
+    """
+
+    model: str | None = setting(None, example='"foundation.equipot"')
+    head: str | None = setting(None, example='"Default"')
+    new_head: str | None = setting(None, example='"mine"')
+    atomic_energies: Literal["keep", "refit", "data"] | None = setting(None, example='"refit"')
+    freeze: tuple[str, ...] = setting((), example='["layer.0.*"]')
+    replay: tuple[str, ...] = ()
+    replay_weight: float = setting(1.0, least=0.0)
+    replay_head: str | None = setting(None, example='"Default"')
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """What is minimised: the sum of mean squared errors times these weights.
+
+    Attributes
+    ----------
+    energy : float
+        Weight of energies, eV per atom.
+    forces : float
+        Weight of force components, eV/Å.
+    stress : float
+        Weight of stress components, eV/Å³.
+    energy_per_atom : bool
+        False takes energies of whole structures instead.
+    huber : float
+        Errors beyond this (in the units above) count linearly instead of squared, so that outliers weigh less; 0 never.
+    config_weights : table of float
+        Factors for structures by config_type.
+    """
+
+    energy: float = setting(10.0, least=0.0)
+    forces: float = setting(100.0, least=0.0)
+    stress: float = setting(1000.0, least=0.0)
+    energy_per_atom: bool = True
+    huber: float = setting(0.0, least=0.0)
+    config_weights: dict[str, float] = setting({}, least=0.0, example="{ Default = 1.0, surface = 2.0 }")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(Settings):
+    """How it is minimised.
+
+    Attributes
+    ----------
+    algorithm : str
+        "amsgrad", "adam", "adamw" (weight decay apart from the gradient), or "lbfgs": all data at once, for small
+        models and data sets.
+    learning_rate : float
+        Step of the weights, each in units of its normalisation.
+    batch_size : int
+        Structures per step.
+    batch_atoms : int
+        Atoms per step instead: structures are added to a batch until it has this many.
+    schedule : str
+        Of the learning rate: "cosine" (falls smoothly to `final_rate`), "exponential" (falls to it by a constant factor
+        per step), "plateau" (is multiplied by `plateau_factor` after `plateau_patience` validations without
+        improvement), "constant".
+    final_rate : float
+        Learning rate at the end as a part of that at the beginning.
+    plateau_factor, plateau_patience : float, int
+        Of the schedule "plateau".
+    warmup_steps : int
+        Steps over which the learning rate rises from zero.
+    weight_decay : float
+        Pull of weights to zero.
+    decay_on : list of str
+        Arrays that it acts on, by name.
+    clip : float
+        Longest gradient; longer ones are shortened. 0 never.
+    average : float
+        Decay of the running average of the weights, which is what is validated and saved; 0 takes the weights as they
+        are.
+    """
+
+    algorithm: Literal["amsgrad", "adam", "adamw", "lbfgs"] = "amsgrad"
+    learning_rate: float = setting(0.02, above=0.0, most=10.0)
+    batch_size: int = setting(5, least=1)
+    batch_atoms: int | None = setting(None, least=1, example="200")
+    schedule: Literal["cosine", "exponential", "plateau", "constant"] = "cosine"
+    final_rate: float = setting(0.01, above=0.0, most=1.0)
+    plateau_factor: float = setting(0.8, above=0.0, below=1.0)
+    plateau_patience: int = setting(20, least=1)
+    warmup_steps: int = setting(0, least=0)
+    weight_decay: float = setting(5e-7, least=0.0)
+    decay_on: tuple[str, ...] = ("layer.*.mix.*", "layer.*.product.*", "layer.*.skip.*")
+    clip: float = setting(10.0, least=0.0)
+    average: float = setting(0.995, least=0.0, below=1.0)
+
+
+@dataclass(frozen=True)
+class SecondPhaseSettings(Settings):
+    """The last part of training, with energies weighing more and smaller steps.
+
+    Attributes
+    ----------
+    share : float
+        Part of the epochs that belong to it; 0 leaves it out. It is not used by "lbfgs".
+    learning_rate : float
+        At its beginning.
+    energy, forces, stress : float
+        Weights of the loss.
+    """
+
+    share: float = setting(0.25, least=0.0, most=1.0)
+    learning_rate: float = setting(2e-3, above=0.0, most=10.0)
+    energy: float = setting(1000.0, least=0.0)
+    forces: float = setting(100.0, least=0.0)
+    stress: float = setting(1000.0, least=0.0)
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """Everything that decides a training run.
+
+    Attributes
+    ----------
+    kind : str
+        "train" fits a model of MACE's kind by gradient descent.
+    folder : str
+        The run's folder, made new; the settings file's name without its ending if left out.
+    seed : int
+        Of initial weights, splitting and shuffling. The same seed, settings and threads give the same bits.
+    epochs : int
+        Passes through the training data.
+    patience : int
+        Stop after this many validations in a row without improvement; 0 never.
+    max_hours : float
+        Stop after this time, as if all epochs were done; a resumed run continues.
+    validate_every : int
+        Epochs between validations.
+    checkpoint_minutes : float
+        Time between checkpoints, from which a run that was killed resumes.
+    threads : int
+        Threads; 0 takes OMP_NUM_THREADS, else all cores.
+    data : section
+        Where the data lie and how they are read. Paths are relative to this file.
+    model : section
+        The architecture of a model that starts from random weights.
+    start : section
+        Fine-tuning: start from a model file.
+    loss : section
+        What is minimised: mean squared errors times these weights.
+    optimizer : section
+        How it is minimised.
+    second_phase : section
+        The last part of training, with energies weighing more.
+    """
+
+    data: DataSettings
+    kind: Literal["train"] = setting("train", shown=True)
+    folder: str | None = setting(None, example='"run"')
+    seed: int = setting(1, least=0)
+    epochs: int = setting(300, least=1)
+    patience: int = setting(0, least=0)
+    max_hours: float | None = setting(None, above=0.0, example="8.0")
+    validate_every: int = setting(1, least=1)
+    checkpoint_minutes: float = setting(5.0, least=0.0)
+    threads: int = setting(0, least=0, most=4096)
+    model: ModelSettings = setting(ModelSettings)
+    start: StartSettings = setting(StartSettings)
+    loss: LossSettings = setting(LossSettings)
+    optimizer: OptimizerSettings = setting(OptimizerSettings)
+    second_phase: SecondPhaseSettings = setting(SecondPhaseSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start, loss = self.start, self.loss
+        if start.model is None:
+            for name in ("head", "new_head", "freeze", "replay", "replay_head"):
+                if getattr(start, name):
+                    raise SettingsError(f"[start] {name} needs a model to start from: set [start] model.")
+        if loss.energy == loss.forces == loss.stress == 0:
+            raise SettingsError("[loss] has no weight above zero: nothing would be learned.")
+
+    def relative_to(self, folder: Path) -> TrainSettings:
+        """The same settings with all paths taken as relative to `folder`."""
+        start = replace(
+            self.start,
+            model=os.path.abspath(folder / self.start.model) if self.start.model else None,
+            replay=tuple(os.path.abspath(folder / path) for path in self.start.replay),
+        )
+        return replace(
+            self,
+            data=self.data.relative_to(folder),
+            start=start,
+            folder=str(folder / self.folder) if self.folder else None,
+        )
+
+    @property
+    def first_epochs(self) -> int:
+        """Epochs before the second phase."""
+        if self.optimizer.algorithm == "lbfgs":
+            return self.epochs
+        return self.epochs - round(self.epochs * self.second_phase.share)

@@ -1,0 +1,433 @@
+"""Training: what it recovers, what it repeats to the bit, and how it stops, resumes and refuses."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from models import random_model
+from structures import random_atoms
+
+import equipot
+from equipot.data import DataSet, Structure
+from equipot.fit import train
+from equipot.fit.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from equipot.fit.datasets import DataSets
+from equipot.fit.objective import Graphs, batches
+from equipot.modelfile import read_model
+
+MODEL = {
+    "cutoff": 4.0,
+    "channels": 4,
+    "l_max": 1,
+    "hidden_l": 0,
+    "correlation": 2,
+    "layers": 1,
+    "radial_widths": [8],
+    "readout_width": 4,
+    "radial_functions": 5,
+}
+SMALL = {"model": MODEL, "epochs": 3, "optimizer": {"batch_size": 3}, "quiet": True}
+
+
+def made_by(path: Path, count: int = 12, atoms: int = 8) -> DataSet:
+    """Structures labelled by a model file, and two free atoms."""
+    potential = equipot.load(path, radial="exact")
+    structures = [random_atoms(seed, ["O", "Si"], count=atoms, closest=1.6) for seed in range(count)]
+    results = potential.compute(structures, ("energy", "forces", "virial"))
+    labelled = [
+        Structure(a, r["energy"], r["forces"], r["virial"], "liquid", source=f"memory#{i}")
+        for i, (a, r) in enumerate(zip(structures, results, strict=True))
+    ]
+    free = [Atoms("O"), Atoms("Si")]
+    energies = [r["energy"] for r in potential.compute(free, ("energy",))]
+    return DataSet(labelled + [Structure(a, e, config_type="atom") for a, e in zip(free, energies, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Labels from a model of the family that is trained."""
+    path = tmp_path_factory.mktemp("truth") / "truth.equipot"
+    random_model(
+        path,
+        seed=5,
+        species=(8, 14),
+        cutoff=4.0,
+        channels=4,
+        l_max=1,
+        hidden_l=(0,),
+        correlation=2,
+        layers=1,
+        mixing="species",
+        skip=False,
+        size=5,
+        widths=(8,),
+        readout_width=4,
+    )
+    return made_by(path, 16)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process make no pictures and reports, which take longer than the training, unless asked to."""
+    if "report" not in request.fixturenames:
+        monkeypatch.setattr("equipot.evaluate.parity_picture", lambda *arguments: None)
+        monkeypatch.setattr("equipot.fit.report.write_report", lambda *arguments: None)
+
+
+@pytest.fixture
+def report() -> None:
+    """Asks for pictures and reports."""
+
+
+@pytest.fixture
+def sets(data: DataSet) -> DataSets:
+    return divided(data)
+
+
+def divided(data: DataSet) -> DataSets:
+    """The last two structures are free atoms; three others validate."""
+    return DataSets(data[:-5] + data[-2:], data[-5:-2])
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()][-1]
+
+
+def repeatable(folder: Path) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in ("seconds", "atoms_per_second")} for r in records]
+
+
+# -- what it learns -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("report")
+def test_it_recovers_a_model_of_its_family(tmp_path: Path, sets: DataSets) -> None:
+    before = np.concatenate([s.forces for s in sets.valid]).std()
+    optimizer = {"algorithm": "lbfgs"}
+    path = train(
+        folder=tmp_path / "run", sets=sets, **{**SMALL, "epochs": 300, "optimizer": optimizer, "validate_every": 20}
+    )
+    valid = last(tmp_path / "run")["valid"]
+    # a dozen structures hold many more numbers than the model: what is left is how far 300 iterations get
+    assert valid["forces_rmse"] < 0.06 * before
+    assert valid["energy_rmse"] < 2e-3
+    assert (tmp_path / "run" / "report.html").exists()
+    assert equipot.load(path).species == ["O", "Si"]
+
+
+def test_errors_fall_with_adam(tmp_path: Path, sets: DataSets) -> None:
+    train(folder=tmp_path, sets=sets, **{**SMALL, "epochs": 60}, second_phase={"share": 0.3})
+    records = repeatable(tmp_path)
+    assert records[-1]["valid"]["forces_rmse"] < 0.5 * records[0]["valid"]["forces_rmse"]
+    assert [r["phase"] for r in records[1:]] == [1] * 42 + [2] * 18
+
+
+def test_the_log_tells_the_truth_about_the_model(tmp_path: Path, sets: DataSets) -> None:
+    path = train(folder=tmp_path, sets=sets, **{**SMALL, "epochs": 5, "second_phase": {"share": 0}})
+    best = min(repeatable(tmp_path), key=lambda record: record["valid_loss"])
+    potential = equipot.load(path, radial="exact")
+    results = potential.compute([s.atoms for s in sets.valid], ("forces", "energy"))
+    forces = np.concatenate([r["forces"] - s.forces for r, s in zip(results, sets.valid, strict=True)])
+    assert np.sqrt(np.mean(forces**2)) == pytest.approx(best["valid"]["forces_rmse"], rel=1e-9)
+    energies = [(r["energy"] - s.energy) / len(s) for r, s in zip(results, sets.valid, strict=True)]
+    assert np.sqrt(np.mean(np.square(energies))) == pytest.approx(best["valid"]["energy_rmse"], rel=1e-6)
+
+
+def test_missing_labels(tmp_path: Path, data: DataSet) -> None:
+    mixed = [
+        replace(s, energy=None if i % 3 == 0 else s.energy, forces=None if i % 3 == 1 else s.forces, virial=None)
+        for i, s in enumerate(data)
+        if len(s) > 1
+    ]
+    given = {8: float(data[-2].energy or 0), 14: float(data[-1].energy or 0)}
+    train(folder=tmp_path, sets=DataSets(DataSet(mixed), DataSet(mixed[:3]), DataSet(), given), **SMALL)
+    assert "stress_rmse" not in last(tmp_path)["valid"]
+
+
+def test_forces_alone(tmp_path: Path, data: DataSet) -> None:
+    bare = [replace(s, energy=None, virial=None) for s in data if len(s) > 1]
+    train(folder=tmp_path, sets=DataSets(DataSet(bare[3:]), DataSet(bare[:3])), **{**SMALL, "epochs": 30})
+    records = repeatable(tmp_path)
+    assert records[-1]["valid"]["forces_rmse"] < 0.8 * records[0]["valid"]["forces_rmse"]
+    assert "energy_rmse" not in records[-1]["valid"]
+
+
+def test_estimated_energies_of_atoms_are_learned(tmp_path: Path, data: DataSet) -> None:
+    # without free atoms their energies are not known, only that structures of one composition have a mean
+    whole = [s for s in data if len(s) > 1]
+    path = train(folder=tmp_path, sets=DataSets(DataSet(whole[3:]), DataSet(whole[:3])), **{**SMALL, "epochs": 30})
+    first, best = repeatable(tmp_path)[0], min(repeatable(tmp_path)[1:], key=lambda r: r["valid"]["energy_rmse"])
+    spread = np.std([(s.energy or 0) / len(s) for s in whole])
+    assert first["valid"]["energy_rmse"] < 3 * spread, "a new model is right on average"
+    assert best["valid"]["energy_rmse"] < spread
+    start = read_model(tmp_path / "start.equipot")
+    assert not np.array_equal(start.arrays["energy.e0"], read_model(path).arrays["energy.e0"])
+
+
+# -- the same again -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path, data: DataSet) -> None:
+    models = [train(folder=tmp_path / name, sets=divided(data), **SMALL).read_bytes() for name in "ab"]
+    assert models[0] == models[1]
+    other = train(folder=tmp_path / "c", sets=divided(data), seed=2, **SMALL)
+    assert other.read_bytes() != models[0]
+
+
+def test_stopping_after_every_batch_changes_nothing(tmp_path: Path, data: DataSet) -> None:
+    settings = {**SMALL, "second_phase": {"share": 0.4}, "optimizer": {"batch_size": 8}}
+    through = train(folder=tmp_path / "through", sets=divided(data), **settings)
+    folder = tmp_path / "pieces"
+    train(folder=folder, sets=divided(data), max_hours=1e-9, **settings)
+    for _ in range(30):
+        state = (folder / "checkpoint.npz").read_bytes()
+        # a new process knows nothing but the folder; so does a new run
+        pieces = train(folder=folder, sets=divided(data), max_hours=1e-9, resume=True, **settings)
+        if (folder / "checkpoint.npz").read_bytes() == state:
+            break
+    assert pieces.read_bytes() == through.read_bytes()
+    assert repeatable(folder) == repeatable(tmp_path / "through")
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: DataSet) -> tuple[Path, Callable[..., subprocess.Popen[str]]]:
+    """A settings file with data, and a function that starts `equipot fit` on it."""
+    frames = []
+    for s in data:
+        atoms = s.atoms.copy()
+        atoms.info["REF_energy"] = s.energy
+        atoms.info["config_type"] = s.config_type
+        if s.forces is not None:
+            atoms.arrays["REF_forces"] = s.forces
+        frames.append(atoms)
+    ase.io.write(tmp_path / "train.xyz", frames, format="extxyz")
+    model = "\n".join(f"{k} = {v}" for k, v in MODEL.items())
+    (tmp_path / "fit.toml").write_text(
+        f'kind = "train"\nepochs = 100000\ncheckpoint_minutes = 0\n[data]\ntrain = "train.xyz"\n[model]\n{model}\n'
+    )
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "equipot.cli", "fit", str(tmp_path / "fit.toml"), *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return tmp_path / "fit", start
+
+
+def wait_for(folder: Path, lines: int, process: subprocess.Popen[str]) -> None:
+    """Until the run has written so many lines of its log."""
+    log, end = folder / "log.jsonl", time.monotonic() + 60
+    while not log.exists() or len(log.read_bytes().splitlines()) < lines:
+        if process.poll() is not None:
+            pytest.fail(f"the run ended by itself: {process.stdout.read() if process.stdout else ''}")
+        assert time.monotonic() < end, "the run does not get on"
+        time.sleep(0.02)
+
+
+def test_a_killed_run_goes_on(run: tuple[Path, Callable[..., subprocess.Popen[str]]]) -> None:
+    folder, start = run
+    process = start()
+    wait_for(folder, 3, process)
+    process.kill()
+    process.communicate()
+    assert read_model(folder / "model.equipot").arrays, "the best model is whole at any time"
+    epoch = int(load_checkpoint(folder / "checkpoint.npz")["epoch"])
+    before = repeatable(folder)[: epoch + 1]
+    refused = start()
+    assert "--resume" in refused.communicate()[0]
+    assert refused.returncode == 1
+    again = start("--resume")
+    wait_for(folder, epoch + 4, again)
+    other = start("--resume")
+    assert "Another process" in other.communicate()[0]
+    again.kill()
+    again.communicate()
+    after = repeatable(folder)
+    assert after[: len(before)] == before
+    assert [record["epoch"] for record in after] == list(range(len(after)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_cleanly(run: tuple[Path, Callable[..., subprocess.Popen[str]]], number: int) -> None:
+    folder, start = run
+    process = start()
+    wait_for(folder, 2, process)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "--resume" in output
+    assert str(folder / "model.equipot") in output.splitlines()[-1]
+    assert (folder / "report.html").exists()
+    assert load_checkpoint(folder / "checkpoint.npz")["epoch"] >= 1
+
+
+# -- what can go wrong ----------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.npz"
+    state = {"epoch": 3, "best": float("inf"), "none": None, "inner": {"weights": np.arange(4.0)}}
+    save_checkpoint(path, state)
+
+    def full(file: Any, **arrays: Any) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*--resume.*untouched"):
+        save_checkpoint(path, {"epoch": 4})
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.npz"]
+    back = load_checkpoint(path)
+    assert back["epoch"] == 3
+    assert back["best"] == float("inf")
+    assert back["none"] is None
+    assert np.array_equal(back["inner"]["weights"], np.arange(4.0))
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, 0.5, -1])
+def test_damaged_checkpoints_are_refused(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, {"weights": np.arange(100.0), "epoch": 3})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_structure_that_cannot_be_fitted_is_named(tmp_path: Path, data: DataSet) -> None:
+    structures = list(data)
+    structures[4] = replace(structures[4], energy=1e300)
+    given = {8: float(data[-2].energy or 0), 14: float(data[-1].energy or 0)}
+    broken = DataSets(DataSet(structures[:-5]), DataSet(structures[-5:-2]), DataSet(), given)
+    with pytest.raises(equipot.EquipotError, match=r"epoch 1.*memory#4.*learning\s*rate.*model.equipot"):
+        train(folder=tmp_path, sets=broken, **SMALL)
+    assert equipot.load(tmp_path / "model.equipot").species == ["O", "Si"]
+
+
+def test_data_without_use(tmp_path: Path, data: DataSet) -> None:
+    bare = DataSet([replace(s, energy=None, forces=None, virial=None) for s in data[:4]])
+    with pytest.raises(equipot.EquipotError, match="no label"):
+        train(folder=tmp_path / "a", sets=DataSets(bare, bare, DataSet(), {8: 0.0, 14: 0.0}), **SMALL)
+    with pytest.raises(equipot.EquipotError, match="no structures"):
+        DataSets(DataSet())
+    foreign = DataSet([Structure(Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]]), energy=1.0, source="h.xyz#0")])
+    with pytest.raises(equipot.EquipotError, match=r"valid has H \(h.xyz#0\)"):
+        DataSets(data, foreign)
+    with pytest.raises(equipot.EquipotError, match=r"'liqid'; did you mean 'liquid'"):
+        train(folder=tmp_path / "b", sets=divided(data), loss={"config_weights": {"liqid": 2.0}}, **SMALL)
+
+
+def test_atoms_on_top_of_each_other_are_named(tmp_path: Path, data: DataSet) -> None:
+    doubled = Structure(Atoms("O2", positions=[[1, 1, 1], [1, 1, 1]]), energy=1.0, source="bad.xyz#7")
+    with pytest.raises(equipot.EquipotError, match=r"bad.xyz#7"):
+        train(folder=tmp_path, sets=DataSets(data + DataSet([doubled])), **SMALL)
+
+
+def test_one_structure_is_enough(tmp_path: Path, data: DataSet) -> None:
+    path = train(folder=tmp_path, sets=DataSets(data[:1]), **SMALL)
+    assert np.isfinite(last(tmp_path)["valid_loss"])
+    assert equipot.load(path).layers == 1
+
+
+def test_settings_and_data_may_not_change_under_a_run(tmp_path: Path, data: DataSet) -> None:
+    train(folder=tmp_path / "run", sets=divided(data), **SMALL)
+    with pytest.raises(equipot.EquipotError, match=r"model.channels was 4 and is now 5"):
+        train(folder=tmp_path / "run", sets=divided(data), resume=True, **{**SMALL, "model": {**MODEL, "channels": 5}})
+    moved = DataSet([replace(s, energy=(s.energy or 0) + 1) for s in data])
+    with pytest.raises(equipot.EquipotError, match="data have changed"):
+        train(folder=tmp_path / "run", sets=divided(moved), resume=True, **SMALL)
+    with pytest.raises(equipot.EquipotError, match="not empty"):
+        train(folder=tmp_path / "run", sets=divided(data), **SMALL)
+    train(folder=tmp_path / "run", sets=divided(data), resume=True, **{**SMALL, "epochs": 4})
+    assert last(tmp_path / "run")["epoch"] == 4
+
+
+def test_patience(tmp_path: Path, sets: DataSets) -> None:
+    settings = {**SMALL, "epochs": 200, "optimizer": {"learning_rate": 1e-300, "average": 0.0}, "patience": 2}
+    train(folder=tmp_path, sets=sets, second_phase={"share": 0.5, "learning_rate": 1e-300}, **settings)
+    phases = [r["phase"] for r in repeatable(tmp_path)]
+    assert 1 in phases
+    assert 2 in phases
+    assert len(phases) < 30, "weights that do not move do not improve"
+
+
+# -- starting from a model ------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
+    first = train(folder=tmp_path / "first", sets=divided(data), **{**SMALL, "epochs": 20})
+    # another level of theory: other energies of free atoms, and forces a little larger
+    other = DataSet(
+        [
+            replace(
+                s,
+                energy=1.1 * (s.energy or 0) + 3.0 * int((s.atoms.numbers == 8).sum()),
+                forces=None if s.forces is None else 1.1 * s.forces,
+                virial=None if s.virial is None else 1.1 * s.virial,
+            )
+            for s in data
+        ]
+    )
+    path = train(
+        folder=tmp_path / "second",
+        sets=divided(other),
+        start={"model": str(first), "new_head": "mine", "freeze": ["layer.0.radial.*"]},
+        **SMALL,
+    )
+    old, new = read_model(first), read_model(path)
+    assert new.meta["heads"] == ["Default", "mine"]
+    assert np.array_equal(old.arrays["layer.0.radial.0"], new.arrays["layer.0.radial.0"])
+    assert not np.array_equal(old.arrays["embedding"], new.arrays["embedding"])
+    start = equipot.load(tmp_path / "second" / "start.equipot", head="mine")
+    assert start.compute(Atoms("O"), ("energy",))["energy"] == pytest.approx(other[-2].energy, abs=1e-6)
+    shutil.rmtree(tmp_path / "second")
+    with pytest.raises(equipot.EquipotError, match=r"no head 'Defalt'; did you mean 'Default'"):
+        train(folder=tmp_path / "second", sets=divided(other), start={"model": str(first), "head": "Defalt"}, **SMALL)
+
+
+def test_replay_keeps_the_old_head(tmp_path: Path, data: DataSet, run: tuple[Path, Any]) -> None:
+    first = train(folder=tmp_path / "first", sets=divided(data), **{**SMALL, "epochs": 5})
+    start = {"model": str(first), "new_head": "mine", "replay": [str(tmp_path / "train.xyz")], "replay_weight": 0.5}
+    path = train(folder=tmp_path / "second", sets=divided(data), start=start, **SMALL)
+    model = read_model(path)
+    assert not np.array_equal(model.arrays["layer.0.readout.0"][0], model.arrays["layer.0.readout.0"][1])
+    assert not np.array_equal(model.arrays["layer.0.readout.0"][0], read_model(first).arrays["layer.0.readout.0"][0])
+
+
+# -- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_every_structure_once() -> None:
+    atoms = np.array([3, 50, 2, 8, 8, 8, 100, 1])
+    order = np.random.default_rng(0).permutation(8)
+    for parts in (batches(atoms, order, 3, None), batches(atoms, order, 3, 20), batches(atoms, order, 3, 1000)):
+        assert np.array_equal(np.concatenate(parts), order)
+    assert [len(p) for p in batches(atoms, order, 3, None)] == [3, 3, 2]
+    assert all(atoms[p].sum() >= 20 for p in batches(atoms, order, 3, 20)[:-1])
+
+
+def test_graphs_that_do_not_fit_into_memory_are_made_when_needed(data: DataSet) -> None:
+    kept, made = Graphs(data, 4.0), Graphs(data, 4.0, edges_kept=10)
+    assert made.average_neighbors == pytest.approx(kept.average_neighbors)
+    indices = np.array([3, 1])
+    graphs, places = made.batch(indices)
+    everything, same = kept.batch(indices)
+    assert len(graphs) == 2
+    assert list(np.asarray(graphs.edges)[places]) == list(np.asarray(everything.edges)[same])

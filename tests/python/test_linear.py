@@ -1,0 +1,460 @@
+"""Linear fits: rows of the design matrix, solvers, recovery of known coefficients, settings and data that are wrong."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.data import atomic_numbers
+from structures import random_atoms
+
+from equipot import EquipotError, load
+from equipot.data import DataSet, Structure
+from equipot.fit.datasets import DataSets
+from equipot.fit.linear import LinearSettings, linear, score
+from equipot.fit.linear_basis import LinearBasis
+from equipot.fit.linear_rows import Baseline, design_rows, errors_of, normal_equations
+from equipot.fit.settings import SettingsError, build
+from equipot.fit.solvers import NormalEquations, Spectrum, ard, bayesian, ridge
+from equipot.modelfile import read_model, write_model
+
+SMALL = LinearBasis(
+    species=(8, 14),
+    cutoff=3.5,
+    channels=5,
+    radial_functions=4,
+    l_max=2,
+    l_sums=(0, 4, 4),
+    falloff=1.0,
+    envelope=2,
+    repulsion=False,
+    seed=3,
+)
+E0 = {8: -430.0, 14: -105.0}
+VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of a small fit: one test makes them."""
+
+    def missing(*_: Any) -> None:
+        raise ImportError
+
+    if "whole_fit" not in request.node.name:
+        monkeypatch.setattr("equipot.evaluate.parity_picture", missing)
+
+
+def structures(count: int, seed: int = 0, species: tuple[str, ...] = ("Si", "O")) -> list[Any]:
+    kinds: list[dict[str, Any]] = [
+        {"count": 6, "cell": 5.0},
+        {"count": 4, "cell": 4.0, "closest": 1.2},
+        {"count": 5, "cell": None},
+        {"count": 7, "cell": 6.0, "pbc": (True, False, True)},
+    ]
+    return [random_atoms(seed + k, list(species), **kinds[k % len(kinds)]) for k in range(count)]
+
+
+def labelled(model_path: Path, count: int, seed: int = 0, noise: float = 0.0, species: tuple[str, ...] = ("Si", "O")) -> DataSet:
+    """Structures with what a potential says about them."""
+    potential, rng = load(model_path, radial="exact"), np.random.default_rng(seed)
+    made = []
+    for k, atoms in enumerate(structures(count, seed, species)):
+        r = potential.compute(atoms, ["energy", "forces", "virial"])
+        made.append(
+            Structure(
+                atoms,
+                float(r["energy"] + noise * rng.normal()),
+                r["forces"] + noise * rng.normal(size=r["forces"].shape),
+                r["virial"] if atoms.cell.rank == 3 else None,
+                "cold" if k % 2 else "hot",
+                1.0,
+                f"made.xyz#{k}",
+            )
+        )
+    return DataSet(made)
+
+
+def random_potential(folder: Path, basis: LinearBasis = SMALL, seed: int = 1) -> tuple[Path, np.ndarray]:
+    """Coefficients that fall off as the prior has it, so that energies have a sensible size."""
+    precision = basis.precision(0.4)
+    coefficients = 0.1 * np.random.default_rng(seed).normal(size=basis.columns) / np.sqrt(np.diag(precision))
+    path = folder / "truth.equipot"
+    write_model(basis.model(coefficients, E0), path)
+    return path, coefficients
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"l_max": 3, "l_sums": (0, 6, 6, 4), "channels": 9}, {"species": (14,), "l_sums": (0, 12), "l_max": 6}],
+)
+def test_rows_are_what_the_engine_computes(change: dict[str, Any], tmp_path: Path) -> None:
+    basis = replace(SMALL, **change)
+    path, coefficients = random_potential(tmp_path, basis)
+    symbols = ("Si", "O") if len(basis.species) == 2 else ("Si",)
+    dataset = labelled(path, 4, species=symbols)
+    for indices, X in design_rows(basis, dataset, (), ""):
+        fitted = coefficients @ X
+        place = 0
+        for s in (dataset[i] for i in indices):
+            n = len(s)
+            # Sums of some thousand terms in double; the energy of atoms is large and is added by the engine.
+            scale = max(1.0, np.abs(s.forces).max())
+            rest = s.energy - sum(E0[int(z)] for z in s.atoms.numbers)
+            assert fitted[place] == pytest.approx(rest, abs=1e-10 * scale)
+            assert fitted[place + 1 : place + 1 + 3 * n] == pytest.approx(s.forces.ravel(), abs=1e-11 * scale)
+            if s.virial is not None:
+                assert fitted[place + 1 + 3 * n : place + 7 + 3 * n] == pytest.approx(s.virial[VOIGT], abs=1e-10 * scale)
+            place += 7 + 3 * n
+
+
+def test_rows_are_derivatives_of_the_energy_row() -> None:
+    atoms = structures(1)[0]
+    h = 1e-4
+
+    def energies(moved: Any) -> np.ndarray:
+        return next(design_rows(SMALL, [Structure(moved, None, None, None, "")], (), ""))[1][:, 0]
+
+    X = next(design_rows(SMALL, [Structure(atoms, None, None, None, "")], (), ""))[1]
+    for i, c in ((0, 0), (2, 1), (5, 2)):
+        plus, minus = atoms.copy(), atoms.copy()
+        plus.positions[i, c] += h
+        minus.positions[i, c] -= h
+        # Central differences err by h² f'''/6, of the order of h² in units of the largest force.
+        slope = (energies(plus) - energies(minus)) / (2 * h)
+        assert X[:, 1 + 3 * i + c] == pytest.approx(-slope, abs=1e-6 * np.abs(X[:, 1:]).max())
+    for row, (a, b) in enumerate(zip(*VOIGT, strict=True)):
+        strain = np.zeros((3, 3))
+        strain[a, b] += 0.5 * h
+        strain[b, a] += 0.5 * h
+        plus, minus = atoms.copy(), atoms.copy()
+        plus.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+        minus.set_cell(atoms.cell @ (np.eye(3) - strain), scale_atoms=True)
+        slope = (energies(plus) - energies(minus)) / (2 * h)
+        assert X[:, 1 + 3 * len(atoms) + row] == pytest.approx(-slope, abs=1e-6 * np.abs(X[:, -6:]).max())
+
+
+def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dataset = labelled(random_potential(tmp_path)[0], 5)
+    base = Baseline(E0, (14,), SMALL)
+    whole = normal_equations(SMALL, dataset, base)
+    monkeypatch.setattr("equipot.fit.linear_rows._MEMORY", 1.0)
+    single = normal_equations(SMALL, dataset, base)
+    for name in ("gram", "rhs", "square", "rows"):
+        # sums in another order
+        assert getattr(single, name) == pytest.approx(getattr(whole, name), rel=1e-10, abs=1e-8)
+
+
+def test_a_smaller_basis_is_part_of_a_larger_one() -> None:
+    large = replace(SMALL, channels=9, l_max=3, l_sums=(0, 6, 6, 4))
+    for part in (large.part(4), large.part(l_max=1), large.part(6, 2, (0, 4, 4))):
+        dataset = [Structure(atoms, None, None, None, "") for atoms in structures(2)]
+        X = next(design_rows(large, dataset, (), ""))[1]
+        Y = next(design_rows(part, dataset, (), ""))[1]
+        # the same sums in another order
+        assert X[large.places(part)] == pytest.approx(Y, rel=1e-9, abs=1e-10)
+
+
+def test_channels_do_not_depend_on_how_many_there_are() -> None:
+    assert np.array_equal(replace(SMALL, channels=12).mixtures[:, :, :5], SMALL.mixtures)
+    assert not np.array_equal(replace(SMALL, seed=4).mixtures, SMALL.mixtures)
+
+
+def test_prior_is_a_sum_over_products_of_radial_functions() -> None:
+    """Against the definition: expand every feature in products q_n1 q_n2, weigh each, and sum."""
+    basis = replace(SMALL, species=(14,), l_sums=(0, 4))
+    precision = basis.precision(0.3)
+    n = np.arange(basis.radial_functions)
+    for path, degrees in enumerate(basis.couplings[1][2]):
+        mine = np.flatnonzero((basis.features[:, 0] == 2) & (basis.features[:, 1] == path))
+        w = basis.mixtures[:, degrees[0]]
+        products = np.einsum("nk,mk->nmk", w, w)
+        weights = np.exp(2 * 0.3 * (n[:, None] + n + sum(degrees)))
+        expected = np.einsum("nm,nmk,nmj->kj", weights, products, products)
+        assert precision[np.ix_(mine, mine)] == pytest.approx(expected, rel=1e-12)
+    assert np.linalg.eigvalsh(SMALL.precision(0.3)).min() > 0
+
+
+# -- solvers ----------------------------------------------------------------------------------------------------------
+
+
+def problem(rows: int = 60, columns: int = 12, noise: float = 0.1, seed: int = 0) -> tuple[NormalEquations, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=columns)
+    equations = NormalEquations.empty(columns)
+    for kind, count in enumerate((rows // 3, rows, rows // 6)):
+        X = rng.normal(size=(columns, count))
+        equations.add(kind, X, truth @ X + noise * (1 + kind) * rng.normal(size=count))
+    return equations.finish(), truth
+
+
+def test_gram_matrix_and_residual() -> None:
+    rng = np.random.default_rng(0)
+    X, y, c = rng.normal(size=(4, 9)), rng.normal(size=9), rng.normal(size=4)
+    equations = NormalEquations.empty(4)
+    equations.add(1, X[:, :5].copy(), y[:5])
+    equations.add(1, X[:, 5:].copy(), y[5:])
+    equations.finish()
+    assert equations.gram[1] == pytest.approx(X @ X.T)
+    assert equations.residual(c) == pytest.approx([0, ((c @ X - y) ** 2).sum(), 0])
+
+
+def test_spectrum_solves_the_normal_equations() -> None:
+    equations, _ = problem()
+    weights = (2.0, 1.0, 0.5)
+    a = np.tensordot(np.square(weights), equations.gram, 1)
+    b = np.square(weights) @ equations.rhs
+    root = np.random.default_rng(1).normal(size=(12, 12))
+    prior = root @ root.T + np.eye(12)
+    spectrum = Spectrum(equations, weights, prior)
+    for strength in (1e-3, 1.0, 50.0):
+        expected = np.linalg.solve(a + strength * prior, b)
+        # round-off times condition numbers of up to 1e3; the prior's jitter is 1e-11
+        assert spectrum.solve(strength) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+        assert ridge(equations, weights, prior, strength) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+        factor = spectrum.posterior_factor(strength)
+        covariance = spectrum.noise(strength) ** 2 * np.linalg.inv(a + strength * prior)
+        assert factor.T @ factor == pytest.approx(covariance, rel=1e-6, abs=1e-9 * np.abs(covariance).max())
+
+
+def test_columns_without_prior_are_free() -> None:
+    equations, _ = problem()
+    prior = np.diag([*np.ones(10), 0.0, 0.0])
+    a = equations.gram.sum(axis=0)
+    expected = np.linalg.solve(a + 3.0 * prior, equations.rhs.sum(axis=0))
+    assert Spectrum(equations, (1, 1, 1), prior).solve(3.0) == pytest.approx(expected, rel=1e-9)
+
+
+def test_evidence_is_the_probability_of_the_labels() -> None:
+    rng = np.random.default_rng(2)
+    X, prior = rng.normal(size=(5, 30)), np.diag([1.0, 2.0, 3.0, 4.0, 5.0])
+    y = rng.normal(size=5) @ X + 0.3 * rng.normal(size=30)
+    equations = NormalEquations.empty(5)
+    equations.add(1, X, y)
+    spectrum = Spectrum(equations.finish(), (0, 1, 0), prior)
+
+    def logarithm(strength: float) -> float:
+        # σ² at its most probable value: of y ~ N(0, σ² (1 + Xᵀ P⁻¹ X / λ))
+        shape = np.eye(30) + X.T @ np.linalg.inv(prior) @ X / strength
+        variance = y @ np.linalg.solve(shape, y) / 30
+        return float(-0.5 * np.linalg.slogdet(shape)[1] - 15 * np.log(variance))
+
+    base = logarithm(1.0) - spectrum.evidence(1.0)
+    for strength in (1e-3, 0.1, 10.0):
+        assert spectrum.evidence(strength) + base == pytest.approx(logarithm(strength), abs=1e-6)
+    best = spectrum.best_strength()
+    assert logarithm(best) >= max(logarithm(best * f) for f in (0.5, 0.9, 1.1, 2.0))
+
+
+def test_noise_of_each_kind_is_found() -> None:
+    equations, truth = problem(rows=3000, noise=0.1)
+    _, solution = bayesian(equations, (1, 1, 1), np.eye(12), separate_noise=True)
+    # noise was 0.1, 0.2 and 0.3, and 500 rows determine a standard deviation to 3 %
+    assert solution.weights == pytest.approx((2.0, 1.0, 2 / 3), rel=0.15)
+    assert solution.coefficients == pytest.approx(truth, abs=0.02)
+
+
+def test_ard_finds_the_few_that_matter() -> None:
+    rng = np.random.default_rng(4)
+    truth = np.zeros(40)
+    truth[[3, 17, 30]] = [1.0, -2.0, 0.5]
+    X = rng.normal(size=(40, 200))
+    equations = NormalEquations.empty(40)
+    equations.add(1, X, truth @ X + 0.01 * rng.normal(size=200))
+    solution = ard(equations.finish(), (1, 1, 1), np.eye(40))
+    assert solution.coefficients[[3, 17, 30]] == pytest.approx([1.0, -2.0, 0.5], abs=0.01)
+    others = np.delete(solution.coefficients, [3, 17, 30])
+    assert np.count_nonzero(others) < 20
+    assert np.abs(others).max() < 3e-3
+
+
+def test_singular_and_empty_problems() -> None:
+    equations = NormalEquations.empty(6)
+    X = np.zeros((6, 4))
+    X[0] = [1, 2, 3, 4]
+    X[1] = X[0]  # the same column twice
+    equations.add(1, X, 2 * X[0])
+    equations.finish()
+    for solve in (
+        lambda: Spectrum(equations, (1, 1, 1), np.eye(6)).solve(0.0),
+        lambda: ridge(equations, (1, 1, 1), np.eye(6), 1e-8),
+        lambda: bayesian(equations, (1, 1, 1), np.eye(6))[1].coefficients,
+    ):
+        c = solve()
+        assert np.isfinite(c).all()
+        assert c[:2] == pytest.approx([1, 1], rel=1e-4)
+    assert "fewer labels" in " ".join(bayesian(equations, (1, 1, 1), np.eye(6))[1].notes)
+    with pytest.raises(EquipotError, match="nothing to fit"):
+        Spectrum(NormalEquations.empty(3), (1, 1, 1), np.eye(3))
+    with pytest.raises(EquipotError, match="nothing to fit"):
+        Spectrum(equations, (1, 0, 1), np.eye(6))
+
+
+def spread(dataset: DataSet) -> float:
+    """Standard deviation of the force components, eV/Å."""
+    return float(np.std(np.concatenate([s.forces.ravel() for s in dataset])))
+
+
+# -- fits -------------------------------------------------------------------------------------------------------------
+
+TINY: dict[str, Any] = {
+    "basis": {"cutoff": 3.5, "channels": 5, "radial_functions": 4, "l_max": 2, "l_sums": [0, 4, 4], "falloff": 1.0},
+    "seed": 3,
+}
+
+
+def test_labels_of_the_family_are_recovered(tmp_path: Path) -> None:
+    path, truth = random_potential(tmp_path)
+    dataset = labelled(path, 60)
+    base = Baseline(E0, (), SMALL)
+    equations = normal_equations(SMALL, dataset, base)
+    assert equations.rows.sum() > SMALL.columns
+    found = Spectrum(equations, (1, 1, 1), SMALL.precision(0.4)).solve(0.0)
+    fresh = labelled(path, 4, seed=100)
+    # Some directions of the coefficients barely change energies, so predictions are compared: eV, eV/Å in thousandths.
+    assert errors_of(SMALL, fresh, base, [found, truth])[0][:2] == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_a_whole_fit(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    sets = DataSets(labelled(path, 40, noise=1e-3), labelled(path, 6, seed=200), labelled(path, 6, seed=300), dict(E0))
+    made = linear(TINY, tmp_path / "run", sets=sets, quiet=True, solver={"posterior": True}, title="Quartz")
+    model = read_model(made)
+    assert model.card["title"] == "Quartz"
+    assert model.card["data"]["structures"] == 46
+    errors = json.loads((tmp_path / "run" / "errors.json").read_text())
+    # The truth is near the family (its radial functions are made for another closest approach), so most is explained.
+    assert errors["test"]["all"]["forces_mae"] < 0.1e3 * spread(sets.test)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "settings.toml").exists()
+    factor, columns = model.arrays["posterior.factor"], model.arrays["posterior.columns"]
+    assert factor.dtype == np.float32
+    assert factor.shape == (len(columns), len(columns))
+    assert set(map(tuple, columns[:, 1:])) == set(map(tuple, SMALL.features))
+    # the engine reads the file and knows its elements
+    potential = load(made, dtype="mixed")
+    atoms = sets.test[0].atoms
+    assert potential.compute(atoms, ["energy"])["energy"] == pytest.approx(sets.test[0].energy, abs=0.05)
+    with pytest.raises(EquipotError, match="not empty"):
+        linear(TINY, tmp_path / "run", sets=sets, quiet=True)
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    made = []
+    for k, seed in enumerate((3, 3, 4)):
+        sets = DataSets(labelled(path, 12), labelled(path, 4, seed=50), atomic_energies=dict(E0))
+        made.append(linear(TINY, tmp_path / f"run{k}", sets=sets, quiet=True, seed=seed).read_bytes())
+    assert made[0] == made[1]
+    assert made[0] != made[2]
+
+
+@pytest.mark.parametrize("method", ["bayes", "bayes-noise", "ard", "ridge", "validation"])
+def test_every_method_fits(method: str, tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    sets = DataSets(labelled(path, 30), labelled(path, 4, seed=60), atomic_energies=dict(E0))
+    solver = {"method": method, "strength": 1e-6}
+    linear(TINY, tmp_path / "run", sets=sets, quiet=True, solver=solver)
+    errors = json.loads((tmp_path / "run" / "errors.json").read_text())
+    assert errors["valid"]["all"]["forces_mae"] < 0.2e3 * spread(sets.valid)
+
+
+def test_energies_of_atoms_are_fitted_when_unknown(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    linear(TINY, tmp_path / "run", sets=DataSets(labelled(path, 40), labelled(path, 4, seed=60)), quiet=True)
+    errors = json.loads((tmp_path / "run" / "errors.json").read_text())
+    assert errors["valid"]["all"]["energy_mae"] < 100  # of 268 eV per atom
+
+
+def test_a_scan_recommends_a_size(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path, _ = random_potential(tmp_path)
+    sets = DataSets(labelled(path, 30), labelled(path, 6, seed=60), atomic_energies=dict(E0))
+    made = linear(TINY, tmp_path / "run", sets=sets, scan=True, quiet=True)
+    sizes = json.loads((tmp_path / "run" / "scan.json").read_text())
+    assert len(sizes) > 2
+    chosen = [size for size in sizes if size["recommended"]]
+    assert len(chosen) == 1
+    assert read_model(made).meta["channels"] == chosen[0]["channels"]
+    assert min(size["score"] for size in sizes) >= chosen[0]["score"] - np.log(1.06)
+    assert (tmp_path / "run" / "scan.png").stat().st_size > 1000
+
+
+def test_repulsion_is_taken_off_the_labels(tmp_path: Path) -> None:
+    basis = replace(SMALL, repulsion=True)
+    path, truth = random_potential(tmp_path, basis)
+    dataset = labelled(path, 3)
+    errors = errors_of(basis, dataset, Baseline(E0, (), basis), [truth])[0]
+    assert errors == pytest.approx([0, 0, 0], abs=1e-6)  # splined against exact radial functions
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def test_few_and_missing_labels(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    one = labelled(path, 1)
+    made = linear(TINY, tmp_path / "one", sets=DataSets(one, atomic_energies=dict(E0)), quiet=True)
+    atoms = one[0].atoms
+    assert np.isfinite(load(made).compute(atoms, ["forces"])["forces"]).all()
+    bare = DataSet([Structure(atoms, None, None, None, "")])
+    with pytest.raises(EquipotError, match=r"no energies and no forces|nothing to fit"):
+        linear(TINY, tmp_path / "none", sets=DataSets(bare, atomic_energies=dict(E0)), quiet=True)
+    assert not (tmp_path / "none").exists()
+    only_energy = DataSet([replace(s, forces=None, virial=None) for s in labelled(path, 8)])
+    linear(TINY, tmp_path / "energies", sets=DataSets(only_energy, atomic_energies=dict(E0)), quiet=True)
+    only_forces = DataSet([replace(s, energy=None, virial=None) for s in labelled(path, 8)])
+    linear(TINY, tmp_path / "forces", sets=DataSets(only_forces, atomic_energies=dict(E0)), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"basis": {"chanels": 3}}, "did you mean 'channels'"),
+        ({"basis": {"l_max": 9}}, "l_max"),
+        ({"basis": {"l_sums": [0, 1, 1, 1, 1]}}, "one number per order"),
+        ({"basis": {"l_sums": []}}, "one number per order"),
+        ({"basis": {"cutoff": -1.0}}, "cutoff"),
+        ({"solver": {"method": "magic"}}, "method"),
+        ({"weights": {"energy": float("nan")}}, "energy"),
+    ],
+)
+def test_wrong_settings(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build(LinearSettings, {"data": {"train": ["x.xyz"]}, **table})
+
+
+def test_wrong_wishes(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    sets = DataSets(labelled(path, 4), atomic_energies=dict(E0))
+    with pytest.raises(EquipotError, match="no structure has the config_type 'melt'"):
+        linear(TINY, tmp_path / "a", sets=sets, quiet=True, weights={"config_weights": {"melt": 2.0}})
+    with pytest.raises(EquipotError, match="GB of memory"):
+        linear(TINY, tmp_path / "a", sets=sets, quiet=True, basis={"channels": 512, "l_max": 6, "l_sums": [0, 12, 18, 12]})
+    with pytest.raises(EquipotError, match="validation data"):
+        linear(TINY, tmp_path / "a", sets=sets, quiet=True, scan=True)
+    with pytest.raises(SettingsError, match="train names no file"):
+        linear({"data": {"train": []}}, tmp_path / "b", quiet=True)
+    with pytest.raises(EquipotError, match="there is no setting"):
+        linear(TINY, tmp_path / "b", sets=sets, quiet=True, colour="red")
+
+
+def test_score_ignores_what_has_no_labels() -> None:
+    errors = np.array([[1.0, 10.0, np.nan], [2.0, 10.0, np.nan]])
+    assert np.argmin(score(errors)) == 0
+    assert np.isfinite(score(errors)).all()
+
+
+def test_elements_are_named() -> None:
+    atoms = random_atoms(0, ["Si", "U"], count=4, cell=5.0)
+    assert atomic_numbers["U"] in atoms.numbers
+    with pytest.raises(EquipotError, match="U"):
+        next(design_rows(SMALL, [Structure(atoms, None, None, None, "")], (), ""))
