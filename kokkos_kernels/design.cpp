@@ -2,20 +2,11 @@
 // SPDX-License-Identifier: MIT
 #include "kokkos_kernels/design.hpp"
 
+#include "kokkos_kernels/isa.hpp"
+
 namespace equipot::kernels::EQUIPOT_ISA {
 
-namespace {
-
-struct Isa {};
-#if defined(__AVX512F__)
-using Lanes = Pack<double, 8, Isa>;
-#elif defined(__AVX2__)
-using Lanes = Pack<double, 4, Isa>;
-#else
-using Lanes = Pack<double, 2, Isa>;
-#endif
-
-}  // namespace
+using Lanes = Pack<double, Isa::bytes / 8, Isa>;
 
 DesignKernel design_kernel() { return {&design_block<Lanes>, Lanes::width}; }
 

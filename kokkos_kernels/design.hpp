@@ -297,13 +297,17 @@ void design_block(const DesignPlan& plan, int block, const DesignStructure& stru
     });
 }
 
-/// One per instruction set, each compiled from design.cpp.
-using DesignFunction = void (*)(const DesignPlan&, int block, const DesignStructure&, double* X, std::ptrdiff_t stride,
-                                double* scratch);
 struct DesignKernel {
-    DesignFunction run;
+    using Function = void (*)(const DesignPlan&, int block, const DesignStructure&, double* X, std::ptrdiff_t stride,
+                              double* scratch);
+    Function run;
     int width;  ///< channels of a block
 };
+
+/// The best kernel for this processor.
+DesignKernel make_design_kernel();
+
+/// One per instruction set, each compiled from design.cpp.
 namespace v2 {
 DesignKernel design_kernel();
 }

@@ -1,5 +1,6 @@
 // Picks the evaluators for the processor it runs on.
 // SPDX-License-Identifier: MIT
+#include "kokkos_kernels/design.hpp"
 #include "kokkos_kernels/evaluator.hpp"
 #include "kokkos_kernels/trainer.hpp"
 
@@ -11,6 +12,7 @@ struct InstructionSet {
     const char* name;
     decltype(&base::make) make;
     decltype(&base::make_training) make_training;
+    decltype(&base::design_kernel) design_kernel;
 };
 
 InstructionSet best() {
@@ -18,12 +20,12 @@ InstructionSet best() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return {"AVX-512", &v4::make, &v4::make_training};
+        return {"AVX-512", &v4::make, &v4::make_training, &v4::design_kernel};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return {"AVX2", &v3::make, &v3::make_training};
-    return {"SSE4.2", &v2::make, &v2::make_training};
+        return {"AVX2", &v3::make, &v3::make_training, &v3::design_kernel};
+    return {"SSE4.2", &v2::make, &v2::make_training, &v2::design_kernel};
 #else
-    return {"baseline", &base::make, &base::make_training};
+    return {"baseline", &base::make, &base::make_training, &base::design_kernel};
 #endif
 }
 
@@ -35,8 +37,11 @@ std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precisio
     return chosen.make(model, head, precision);
 }
 
-std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision, int intervals) {
+std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision,
+                                                           int intervals) {
     return best().make_training(model, head, precision, intervals);
 }
+
+DesignKernel make_design_kernel() { return best().design_kernel(); }
 
 }  // namespace equipot::kernels

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <exception>
 #include <map>
+#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
@@ -15,24 +16,11 @@
 #include "kokkos_kernels/radial_function.hpp"
 #include "kokkos_kernels/scratch.hpp"
 #include "neighbors/neighbors.hpp"
+#include "potential/engine_lock.hpp"
 
 namespace equipot {
 
 namespace {
-
-kernels::DesignKernel pick_kernel() {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return kernels::v4::design_kernel();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return kernels::v3::design_kernel();
-    return kernels::v2::design_kernel();
-#else
-    return kernels::base::design_kernel();
-#endif
-}
 
 Array filled(std::vector<std::int64_t> shape, double value) {
     std::size_t size = 1;
@@ -69,7 +57,8 @@ void check(const Model& model, std::span<const Feature> features) {
     };
     if (model.layers.size() != 1) refuse("one layer, not " + std::to_string(model.layers.size()));
     const Layer& layer = model.layers[0];
-    if (layer.radial.size() != 1) refuse("a linear radial map, not a network of " + std::to_string(layer.radial.size()));
+    if (layer.radial.size() != 1)
+        refuse("a linear radial map, not a network of " + std::to_string(layer.radial.size()));
     if (layer.density) refuse("no density term");
     if (layer.readout != Layer::Readout::Linear) refuse("a linear readout");
     if (features.empty()) throw Error("a linear fit needs at least one feature");
@@ -110,9 +99,8 @@ struct Design::Impl {
 };
 
 Design::Impl::Impl(const Model& model, int head, std::span<const Feature> features)
-    : alone(basis_alone(model)), basis(alone, 0, model.radial.size, 0), kernel(pick_kernel()) {
-    for (std::size_t z = 0; z < model.species.size(); ++z)
-        species_of[model.species[z]] = static_cast<std::int32_t>(z);
+    : alone(basis_alone(model)), basis(alone, 0, model.radial.size, 0), kernel(kernels::make_design_kernel()) {
+    for (std::size_t z = 0; z < model.species.size(); ++z) species_of[model.species[z]] = static_cast<std::int32_t>(z);
     add_paths(model, features);
     add_blocks(model, head, features);
     plan.l_max = model.l_max;
@@ -122,7 +110,8 @@ Design::Impl::Impl(const Model& model, int head, std::span<const Feature> featur
     plan.species = static_cast<int>(model.species.size());
     plan.block_count = static_cast<int>(blocks.size());
     fold_radial(model);
-    for (const auto& block : blocks) plan.largest_slots = std::max(plan.largest_slots, block.path_end - block.path_begin);
+    for (const auto& block : blocks)
+        plan.largest_slots = std::max(plan.largest_slots, block.path_end - block.path_begin);
     plan.paths = paths.data();
     plan.monomials = monomials.data();
     plan.values = values.data();
@@ -211,7 +200,8 @@ void Design::Impl::add_blocks(const Model& model, int head, std::span<const Feat
 /// radial[zi, zj, block, l, lane, n] = Σ_k radial.0[n, l k] u_zj,k mix.l[(zi), k, channel].
 void Design::Impl::fold_radial(const Model& model) {
     const Layer& layer = model.layers[0];
-    const auto K = static_cast<std::size_t>(model.channels), nz = model.species.size(), W = static_cast<std::size_t>(kernel.width);
+    const auto K = static_cast<std::size_t>(model.channels), nz = model.species.size(),
+               W = static_cast<std::size_t>(kernel.width);
     const auto N = static_cast<std::size_t>(model.radial.size), rows = layer.paths.size();
     std::vector<double> sender(nz * K, 0.0);
     for (std::size_t z = 0; z < nz; ++z)
@@ -257,14 +247,15 @@ void for_tasks(std::size_t count, F f) {
     std::atomic<std::size_t> next{0};
     std::vector<std::exception_ptr> errors(count);
     const int threads = std::max(1, Kokkos::DefaultHostExecutionSpace().concurrency());
-    Kokkos::parallel_for("equipot::design", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, threads), [&](int) {
-        kernels::Scratch<double> scratch;
-        for (std::size_t task = next++; task < count; task = next++) try {
-                f(task, scratch);
-            } catch (...) {
-                errors[task] = std::current_exception();
-            }
-    });
+    Kokkos::parallel_for("equipot::design", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, threads),
+                         [&](int) {
+                             kernels::Scratch<double> scratch;
+                             for (std::size_t task = next++; task < count; task = next++) try {
+                                     f(task, scratch);
+                                 } catch (...) {
+                                     errors[task] = std::current_exception();
+                                 }
+                         });
     for (const std::exception_ptr& error : errors)
         if (error) std::rethrow_exception(error);
 }
@@ -280,6 +271,7 @@ struct Prepared {
 }  // namespace
 
 void Design::compute(std::span<const System> systems, double* X, std::int64_t stride) const {
+    const std::scoped_lock lock(engine_mutex());
     const Impl& impl = *impl_;
     const auto N = static_cast<std::size_t>(impl.plan.basis_size);
     std::vector<Prepared> prepared(systems.size());

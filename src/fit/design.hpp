@@ -1,5 +1,5 @@
-// Design matrices: the energies, forces and virials of a one-layer model by each coefficient of its product, for fits by
-// linear algebra. A column is a coefficient product.0.ν[z, η, k], a row an energy, a force or a virial component.
+// Design matrices: the energies, forces and virials of a one-layer model by each coefficient of its product, for fits
+// by linear algebra. A column is a coefficient product.0.ν[z, η, k], a row an energy, a force or a virial component.
 // SPDX-License-Identifier: MIT
 #pragma once
 

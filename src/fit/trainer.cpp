@@ -46,7 +46,7 @@ void for_each_array(AnyModel& model, F f) {
 // Fine enough for quintic splines (double), or cubic ones, on functions that vary over a fraction of an ångström.
 int training_intervals(double cutoff, Precision precision) {
     const double step = precision == Precision::Double ? 0.035 : 0.02;  // Å
-    return std::max(96, static_cast<int>(std::ceil(cutoff / step)));
+    return static_cast<int>(std::ceil(cutoff / step));
 }
 
 }  // namespace

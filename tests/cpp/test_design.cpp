@@ -31,7 +31,8 @@ Case linear_case(int l_max, int channels) {
     const auto paths = layer.paths.size();
     std::mt19937 engine(3);
     std::normal_distribution<double> normal;
-    layer.radial = {{{static_cast<std::int64_t>(N), static_cast<std::int64_t>(paths * K)}, std::vector<double>(N * paths * K)}};
+    layer.radial = {
+        {{static_cast<std::int64_t>(N), static_cast<std::int64_t>(paths * K)}, std::vector<double>(N * paths * K)}};
     for (double& w : layer.radial[0].data) w = normal(engine);
     layer.readout = Layer::Readout::Linear;
     layer.readout0 = {{static_cast<std::int64_t>(model.heads.size()), channels},
@@ -128,7 +129,8 @@ TEST_CASE("columns times coefficients are the energies, forces and virials of th
                     const Feature& feature = c.features[f];
                     Array& product = c.model.layers[0].product[0][static_cast<std::size_t>(feature.order - 1)];
                     const double w = normal(engine);
-                    product.data[(z * static_cast<std::size_t>(product.shape[1]) + static_cast<std::size_t>(feature.path)) *
+                    product.data[(z * static_cast<std::size_t>(product.shape[1]) +
+                                  static_cast<std::size_t>(feature.path)) *
                                      static_cast<std::size_t>(channels) +
                                  static_cast<std::size_t>(feature.channel)] = w;
                     for (std::size_t r = 0; r < rows; ++r) y[r] += w * X[(z * F + f) * rows + r];

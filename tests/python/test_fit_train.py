@@ -125,10 +125,11 @@ def test_it_recovers_a_model_of_its_family(tmp_path: Path, sets: DataSets) -> No
     path = train(
         folder=tmp_path / "run", sets=sets, **{**SMALL, "epochs": 300, "optimizer": optimizer, "validate_every": 20}
     )
-    valid = last(tmp_path / "run")["valid"]
+    first, final = repeatable(tmp_path / "run")[0], last(tmp_path / "run")
     # a dozen structures hold many more numbers than the model: what is left is how far 300 iterations get
-    assert valid["forces_rmse"] < 0.06 * before
-    assert valid["energy_rmse"] < 2e-3
+    assert final["valid"]["forces_rmse"] < 0.1 * before
+    assert final["valid"]["energy_rmse"] < 2e-3
+    assert final["valid_loss"] < 0.01 * first["valid_loss"]
     assert (tmp_path / "run" / "report.html").exists()
     assert equipot.load(path).species == ["O", "Si"]
 
@@ -146,9 +147,10 @@ def test_the_log_tells_the_truth_about_the_model(tmp_path: Path, sets: DataSets)
     potential = equipot.load(path, radial="exact")
     results = potential.compute([s.atoms for s in sets.valid], ("forces", "energy"))
     forces = np.concatenate([r["forces"] - s.forces for r, s in zip(results, sets.valid, strict=True)])
-    assert np.sqrt(np.mean(forces**2)) == pytest.approx(best["valid"]["forces_rmse"], rel=1e-9)
+    # fits and potentials compute radial functions on different grids: 1e-7 eV/Å
+    assert np.sqrt(np.mean(forces**2)) == pytest.approx(best["valid"]["forces_rmse"], abs=1e-6)
     energies = [(r["energy"] - s.energy) / len(s) for r, s in zip(results, sets.valid, strict=True)]
-    assert np.sqrt(np.mean(np.square(energies))) == pytest.approx(best["valid"]["energy_rmse"], rel=1e-6)
+    assert np.sqrt(np.mean(np.square(energies))) == pytest.approx(best["valid"]["energy_rmse"], abs=1e-8)
 
 
 def test_missing_labels(tmp_path: Path, data: DataSet) -> None:
@@ -233,7 +235,7 @@ def run(tmp_path: Path, data: DataSet) -> tuple[Path, Callable[..., subprocess.P
 
 def wait_for(folder: Path, lines: int, process: subprocess.Popen[str]) -> None:
     """Until the run has written so many lines of its log."""
-    log, end = folder / "log.jsonl", time.monotonic() + 60
+    log, end = folder / "log.jsonl", time.monotonic() + 600
     while not log.exists() or len(log.read_bytes().splitlines()) < lines:
         if process.poll() is not None:
             pytest.fail(f"the run ended by itself: {process.stdout.read() if process.stdout else ''}")
@@ -270,7 +272,7 @@ def test_signals_end_a_run_cleanly(run: tuple[Path, Callable[..., subprocess.Pop
     process = start()
     wait_for(folder, 2, process)
     process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output
     assert "--resume" in output
     assert str(folder / "model.equipot") in output.splitlines()[-1]
@@ -332,12 +334,23 @@ def test_data_without_use(tmp_path: Path, data: DataSet) -> None:
         DataSets(data, foreign)
     with pytest.raises(equipot.EquipotError, match=r"'liqid'; did you mean 'liquid'"):
         train(folder=tmp_path / "b", sets=divided(data), loss={"config_weights": {"liqid": 2.0}}, **SMALL)
+    assert not list(tmp_path.iterdir()), "what never began leaves no folder behind"
 
 
 def test_atoms_on_top_of_each_other_are_named(tmp_path: Path, data: DataSet) -> None:
-    doubled = Structure(Atoms("O2", positions=[[1, 1, 1], [1, 1, 1]]), energy=1.0, source="bad.xyz#7")
-    with pytest.raises(equipot.EquipotError, match=r"bad.xyz#7"):
-        train(folder=tmp_path, sets=DataSets(data + DataSet([doubled])), **SMALL)
+    for name, distance in (("same", 0.0), ("close", 0.3)):
+        pair = Atoms("O2", positions=[[1, 1, 1], [1, 1, 1 + distance]])
+        both = data + DataSet([Structure(pair, energy=1.0, source="bad.xyz#7")])
+        with pytest.raises(equipot.EquipotError, match=r"bad.xyz#7"):
+            train(folder=tmp_path / name, sets=DataSets(both), **SMALL)
+
+
+def test_mixed_precision_learns_the_same(tmp_path: Path, data: DataSet) -> None:
+    for precision in ("float64", "mixed"):
+        train(folder=tmp_path / precision, sets=divided(data), precision=precision, **SMALL)
+    double, mixed = (repeatable(tmp_path / name)[-1] for name in ("float64", "mixed"))
+    # round-off of 1e-7 per step, a dozen steps
+    assert mixed["valid_loss"] == pytest.approx(double["valid_loss"], rel=1e-3)
 
 
 def test_one_structure_is_enough(tmp_path: Path, data: DataSet) -> None:

@@ -60,7 +60,9 @@ def structures(count: int, seed: int = 0, species: tuple[str, ...] = ("Si", "O")
     return [random_atoms(seed + k, list(species), **kinds[k % len(kinds)]) for k in range(count)]
 
 
-def labelled(model_path: Path, count: int, seed: int = 0, noise: float = 0.0, species: tuple[str, ...] = ("Si", "O")) -> DataSet:
+def labelled(
+    model_path: Path, count: int, seed: int = 0, noise: float = 0.0, species: tuple[str, ...] = ("Si", "O")
+) -> DataSet:
     """Structures with what a potential says about them."""
     potential, rng = load(model_path, radial="exact"), np.random.default_rng(seed)
     made = []
@@ -112,7 +114,9 @@ def test_rows_are_what_the_engine_computes(change: dict[str, Any], tmp_path: Pat
             assert fitted[place] == pytest.approx(rest, abs=1e-10 * scale)
             assert fitted[place + 1 : place + 1 + 3 * n] == pytest.approx(s.forces.ravel(), abs=1e-11 * scale)
             if s.virial is not None:
-                assert fitted[place + 1 + 3 * n : place + 7 + 3 * n] == pytest.approx(s.virial[VOIGT], abs=1e-10 * scale)
+                assert fitted[place + 1 + 3 * n : place + 7 + 3 * n] == pytest.approx(
+                    s.virial[VOIGT], abs=1e-10 * scale
+                )
             place += 7 + 3 * n
 
 
@@ -306,7 +310,15 @@ def spread(dataset: DataSet) -> float:
 # -- fits -------------------------------------------------------------------------------------------------------------
 
 TINY: dict[str, Any] = {
-    "basis": {"cutoff": 3.5, "channels": 5, "radial_functions": 4, "l_max": 2, "l_sums": [0, 4, 4], "falloff": 1.0},
+    "basis": {
+        "cutoff": 3.5,
+        "channels": 5,
+        "radial_functions": 4,
+        "l_max": 2,
+        "l_sums": [0, 4, 4],
+        "falloff": 1.0,
+        "repulsion": False,
+    },
     "seed": 3,
 }
 
@@ -331,8 +343,8 @@ def test_a_whole_fit(tmp_path: Path) -> None:
     assert model.card["title"] == "Quartz"
     assert model.card["data"]["structures"] == 46
     errors = json.loads((tmp_path / "run" / "errors.json").read_text())
-    # The truth is near the family (its radial functions are made for another closest approach), so most is explained.
-    assert errors["test"]["all"]["forces_mae"] < 0.1e3 * spread(sets.test)
+    # The truth is in the family and the noise of the labels is 1 meV/Å.
+    assert errors["test"]["all"]["forces_mae"] < 0.01e3 * spread(sets.test)
     assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "run" / "settings.toml").exists()
     factor, columns = model.arrays["posterior.factor"], model.arrays["posterior.columns"]
@@ -396,6 +408,27 @@ def test_repulsion_is_taken_off_the_labels(tmp_path: Path) -> None:
     assert errors == pytest.approx([0, 0, 0], abs=1e-6)  # splined against exact radial functions
 
 
+def test_atoms_do_not_fall_into_each_other(tmp_path: Path) -> None:
+    _, coefficients = random_potential(tmp_path)
+    write_model(SMALL.model(-coefficients, E0), tmp_path / "hole.equipot")
+    dataset = labelled(tmp_path / "hole.equipot", 24)
+    for repulsion in (True, False):
+        sets = DataSets(dataset, atomic_energies=dict(E0))
+        table = {**TINY, "basis": {**TINY["basis"], "repulsion": repulsion}}
+        potential = load(linear(table, tmp_path / f"run{repulsion}", sets=sets, quiet=True))
+        rises = []
+        for structure in dataset[:4]:
+            energies = []
+            for scale in (1.0, 0.6):
+                atoms = structure.atoms.copy()
+                atoms.set_cell(np.asarray(atoms.cell) * scale)
+                atoms.positions *= scale
+                energies.append(potential.compute(atoms, ["energy"])["energy"])
+            rises.append(energies[0] < energies[1])
+        # The truth has a hole there, which is found without it. The guards are no constraints: one may lose.
+        assert sum(rises) >= 3 if repulsion else sum(rises) == 0
+
+
 # -- what is wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -437,14 +470,19 @@ def test_wrong_wishes(tmp_path: Path) -> None:
     sets = DataSets(labelled(path, 4), atomic_energies=dict(E0))
     with pytest.raises(EquipotError, match="no structure has the config_type 'melt'"):
         linear(TINY, tmp_path / "a", sets=sets, quiet=True, weights={"config_weights": {"melt": 2.0}})
-    with pytest.raises(EquipotError, match="GB of memory"):
-        linear(TINY, tmp_path / "a", sets=sets, quiet=True, basis={"channels": 512, "l_max": 6, "l_sums": [0, 12, 18, 12]})
     with pytest.raises(EquipotError, match="validation data"):
         linear(TINY, tmp_path / "a", sets=sets, quiet=True, scan=True)
     with pytest.raises(SettingsError, match="train names no file"):
         linear({"data": {"train": []}}, tmp_path / "b", quiet=True)
     with pytest.raises(EquipotError, match="there is no setting"):
         linear(TINY, tmp_path / "b", sets=sets, quiet=True, colour="red")
+
+
+def test_too_large_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = DataSets(labelled(random_potential(tmp_path)[0], 2), atomic_energies=dict(E0))
+    monkeypatch.setattr("os.sysconf", lambda _: 10)
+    with pytest.raises(EquipotError, match="GB of memory"):
+        linear(TINY, tmp_path / "run", sets=sets, quiet=True)
 
 
 def test_score_ignores_what_has_no_labels() -> None:

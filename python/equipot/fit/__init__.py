@@ -2,6 +2,7 @@
 
 >>> import equipot.fit
 >>> equipot.fit.train(data={"train": "train.xyz"}, model={"channels": 16}, folder="run")
+>>> equipot.fit.linear(data={"train": "train.xyz"}, folder="linear")
 """
 # SPDX-License-Identifier: MIT
 
@@ -10,13 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from equipot.fit.linear import LinearSettings, linear
+from equipot.fit.linear import run as _run_linear
 from equipot.fit.settings import Settings, SettingsError, build, example, nearest, read_toml
 from equipot.fit.train import train
 from equipot.fit.training_settings import TrainSettings
 
-__all__ = ["SettingsError", "TrainSettings", "example_file", "fit_file", "train"]
+__all__ = ["LinearSettings", "SettingsError", "TrainSettings", "example_file", "fit_file", "linear", "train"]
 
-KINDS = ("train", "linear")
+KINDS: dict[str, type[Settings]] = {"train": TrainSettings, "linear": LinearSettings}
 """What `kind` in a settings file may be."""
 
 
@@ -51,11 +54,9 @@ def fit_file(
         return train(path, folder, resume=resume, quiet=quiet)
     if resume:
         raise SettingsError('--resume is for kind = "train": a linear fit starts over.')
-    from equipot.fit import linear
-
-    settings = build(linear.LinearSettings, table, str(path)).relative_to(Path(path).parent)
+    settings = build(LinearSettings, table, str(path)).relative_to(Path(path).parent)
     beside = Path(path).parent / settings.folder if settings.folder else Path(path).with_suffix("")
-    return linear.run(settings, Path(folder) if folder else beside, scan=scan)
+    return _run_linear(settings, Path(folder) if folder else beside, scan=scan)
 
 
 def example_file(kind: str) -> str:
@@ -67,15 +68,7 @@ def example_file(kind: str) -> str:
         "# What is commented out shows the default, or an example where there is none.",
         "",
     ]
-    return example(_settings_class(kind), "\n".join(head))
-
-
-def _settings_class(kind: str) -> type[Settings]:
-    if kind == "train":
-        return TrainSettings
-    from equipot.fit.linear import LinearSettings
-
-    return LinearSettings
+    return example(KINDS[kind], "\n".join(head))
 
 
 def _kind(table: dict[str, Any], name: str) -> str:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -28,7 +27,7 @@ from equipot.data import DataSet
 from equipot.fit.checkpoint import write_whole
 from equipot.fit.datasets import DataSets, DataSettings, read_sets
 from equipot.fit.linear_basis import LinearBasis
-from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
+from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations, shortest_distances
 from equipot.fit.runfolder import check_folder
 from equipot.fit.settings import Settings, SettingsError, build, read_toml, setting, to_dict, to_toml
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
@@ -43,7 +42,7 @@ _LARGEST_POSTERIOR = 3000
 _STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
 # Among these the strongest whose score is within this of the best is taken: what validates alike extrapolates better
 # with a stronger prior.
-_TOLERANCE = 0.02
+_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class BasisSettings(Settings):
         Exponent of the cutoff function.
     repulsion : bool
         Add a fixed screened nuclear repulsion (ZBL) between atoms closer than the sum of their covalent radii, and
-        hold the fitted part near zero (within eV per atom) in compressed copies of structures, so that it wins where
-        there are no data.
+        guide the fit, within some eV, towards a repulsive wall in copies of structures that are compressed or in which
+        two atoms nearly meet.
     """
 
     cutoff: float = setting(5.5, above=0.5, most=20.0, shown=True)
@@ -138,7 +137,7 @@ class SolverSettings(Settings):
 
     method: Literal["validation", "bayes", "bayes-noise", "ard", "ridge"] = "validation"
     strength: float = setting(1.0, least=0.0)
-    smoothness: float = setting(0.4, least=0.0, most=3.0)
+    smoothness: float = setting(0.3, least=0.0, most=3.0)
     refit: bool = True
     posterior: bool = False
 
@@ -255,7 +254,10 @@ def run(
         raise SettingsError("[data]: train names no file.")
     # read before the folder is made: a mistake in the data leaves nothing behind
     data = sets if sets is not None else read_sets(settings.data, settings.seed)
-    fit = LinearFit(settings, data, Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True))
+    console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
+    if not console.is_terminal:  # into a file, tables keep their width instead of folding at 80 columns
+        console.width = 140
+    fit = LinearFit(settings, data, console)
     fit.accumulate()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +295,7 @@ class LinearFit:
         if not any(s.energy is not None or s.forces is not None for s in data.train):
             raise EquipotError("The training data have no energies and no forces: there is nothing to fit to.")
         chosen = settings.basis
-        self.closest = closest_approach(data.train, chosen.cutoff)
+        self.shortest = shortest_distances(data.train, chosen.cutoff)
         self.basis = LinearBasis(
             species=tuple(sorted(data.train.species)),
             cutoff=chosen.cutoff,
@@ -352,9 +354,11 @@ class LinearFit:
                 )
         self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
         if self.settings.basis.repulsion:
-            add_guards(self.train, self.basis, self.data.train, self.free)
+            add_guards(self.train, self.basis, self.data.train, self.baseline, self.settings.seed)
         if self.validating:
-            self.valid = normal_equations(self.basis, self.data.valid, self.baseline, weights, "design matrix, validation")
+            self.valid = normal_equations(
+                self.basis, self.data.valid, self.baseline, weights, "design matrix, validation"
+            )
         rows = self.train.rows
         self.console.print(
             f"Design matrix of {rows[0]:.0f} energies, {rows[1]:.0f} force and {rows[2]:.0f} virial components "
@@ -420,10 +424,12 @@ class LinearFit:
                 self.solution = replace(self.solution, coefficients=again)
         self.notes += self.solution.notes
         s = self.solution
-        w = ", ".join(f"{kind} {weight:.3g}" for kind, weight in zip(("energy", "forces", "virial"), s.weights, strict=True))
+        w = ", ".join(
+            f"{kind} {weight:.3g}" for kind, weight in zip(("energy", "forces", "virial"), s.weights, strict=True)
+        )
         self.console.print(
-            f"Solved after {time.monotonic() - self.began:.0f} s: strength of the prior {s.strength:.2g}, weights {w}; the data "
-            f"determine {s.effective:.0f} of {len(s.coefficients)} coefficients."
+            f"Solved after {time.monotonic() - self.began:.0f} s: strength of the prior {s.strength:.2g}, weights {w}; "
+            f"the data determine {s.effective:.0f} of {len(s.coefficients)} coefficients."
         )
         for note in self.notes:
             self.console.print(note, markup=False)
@@ -465,11 +471,16 @@ class LinearFit:
         """What the model file says about itself."""
         assert self.solution is not None
         s, b = self.solution, self.basis
-        train = self.data.train + self.data.valid if self.valid is not None and self.settings.solver.refit else self.data.train
+        train = (
+            self.data.train + self.data.valid
+            if self.valid is not None and self.settings.solver.refit
+            else self.data.train
+        )
         files = sorted({Path(structure.file).name for structure in train if structure.source})
         return {
             "title": self.settings.title or " ".join(chemical_symbols[z] for z in b.species),
-            "description": f"Linear: {b.columns} coefficients, {b.channels} channels, l up to {b.l_max}, order {b.order}.",
+            "description": f"Linear: {b.columns} coefficients, {b.channels} channels, l up to {b.l_max}, "
+            f"order {b.order}.",
             "created_by": f"equipot {__version__}",
             "data": {"files": files, "structures": len(train), "atoms": int(train.atoms)},
             "fit": {
@@ -480,7 +491,13 @@ class LinearFit:
                 "weights": dict(zip(("energy", "forces", "virial"), s.weights, strict=True)),
                 "settings": to_dict(self.settings.basis),
             },
-            "range": {"shortest_distance": round(self.closest, 3), "config_types": train.config_types},
+            "range": {
+                "shortest_distances": {
+                    "-".join(chemical_symbols[z] for z in pair): round(d, 3)
+                    for pair, d in sorted(self.shortest.items())
+                },
+                "config_types": train.config_types,
+            },
         }
 
     def finish(self, folder: Path, pictures: Mapping[str, Path] | None = None) -> Path:
@@ -493,7 +510,11 @@ class LinearFit:
         self._add_posterior(model)
         write_model(model, path)
         potential = load(path)
-        parts = {"train": self.data.train, "valid": self.data.valid if self.validating else DataSet(), "test": self.data.test}
+        parts = {
+            "train": self.data.train,
+            "valid": self.data.valid if self.validating else DataSet(),
+            "test": self.data.test,
+        }
         compared = {name: (part, predict(potential, part)) for name, part in parts.items() if len(part)}
         tables = {name: error_table(*both) for name, both in compared.items()}
         card = {**model.card, "errors": {name: table.to_dict() for name, table in tables.items()}}
@@ -521,7 +542,8 @@ class LinearFit:
         assert self.train is not None
         if self.basis.columns > _LARGEST_POSTERIOR:
             self.console.print(
-                f"The posterior of {self.basis.columns} coefficients is left out of the file: {_LARGEST_POSTERIOR} is the limit."
+                f"The posterior of {self.basis.columns} coefficients is left out of the file: "
+                f"{_LARGEST_POSTERIOR} is the limit."
             )
             return
         everything = self.train + self.valid if self.valid is not None and self.settings.solver.refit else self.train
@@ -537,14 +559,6 @@ def score(errors: Array) -> Array:
     parts = np.log(np.maximum(errors, 1e-12))
     weights = np.where(np.isfinite(errors).any(axis=0), [1.0, 1.0, 0.25], 0.0)
     return np.where(np.isnan(parts), 0.0, parts) @ weights / weights.sum()
-
-
-def closest_approach(dataset: DataSet, cutoff: float) -> float:
-    """The shortest distance between two atoms, Å; where no atoms are near each other, that of a bond."""
-    shortest = [float(d.min()) for s in dataset if (d := neighbor_list("d", s.atoms, min(cutoff, 4.0))).size]
-    if shortest:
-        return max(min(shortest), 0.3)
-    return float(min(0.8 * cutoff, 2 * covalent_radii[dataset.species].min()))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -155,18 +155,18 @@ class LinearBasis:
         """Coefficients of all species, without the energies of isolated atoms."""
         return len(self.species) * len(self.features)
 
-    def precision(self, smoothness: float, angular: float = 1.0, crowd: float = 1.0) -> Array:
+    def precision(self, smoothness: float) -> Array:
         """The smoothness prior's precision matrix P, shape (columns, columns).
 
         A feature is a combination of products of the functions q_n; cᵀPc is the sum of the squared coefficients of
-        these products, each times ``exp(2 smoothness Σ_factors (n - 1 + angular l))``: it grows with n, l and ν, and
+        these products, each times ``exp(2 smoothness Σ_factors (n - 1 + l))``: it grows with n, l and ν, and
         does not depend on the choice of mixtures. It factorises, so that it is the elementwise product over the
         factors of one K × K matrix per l.
         """
         steps = np.arange(self.radial_functions)
         by_sender = self.senders.T @ self.senders / len(self.species)
         mixed = [
-            np.einsum("nk,n,nj->kj", w, np.exp(2 * smoothness * (steps + angular * ell)), w) * by_sender
+            np.einsum("nk,n,nj->kj", w, np.exp(2 * smoothness * (steps + ell)), w) * by_sender
             for ell, w in enumerate(self.mixtures.transpose(1, 0, 2))
         ]
         size = len(self.features)
@@ -177,7 +177,7 @@ class LinearBasis:
             count = int(np.count_nonzero((self.features[:, 0] == order) & (self.features[:, 1] == path)))
             place = slice(start, start + count)
             block[place, place] = np.prod(
-                [crowd**2 * mixed[ell][:count, :count] for ell in self.couplings[order - 1][2][path]], axis=0
+                [mixed[ell][:count, :count] for ell in self.couplings[order - 1][2][path]], axis=0
             )
             start += count
         return np.kron(np.eye(len(self.species)), block)

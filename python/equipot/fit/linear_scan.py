@@ -72,7 +72,6 @@ def scan_sizes(fit: LinearFit, folder: Path) -> tuple[LinearBasis, Path | None]:
     fits = [fit.reduced(part) for part in parts]
     stacked = []
     for one in fits:
-        one.settings = fit.settings
         solution = one.search()
         full = np.zeros(fit.basis.columns + len(fit.free))
         full[fit.basis.places(one.basis)] = solution.coefficients[: one.basis.columns]
@@ -80,7 +79,9 @@ def scan_sizes(fit: LinearFit, folder: Path) -> tuple[LinearBasis, Path | None]:
         one.solution = solution
         stacked.append(full)
         b = one.basis
-        fit.console.print(f"{b.channels} channels, l up to {b.l_max}, order {b.order}: {b.columns} coefficients solved.")
+        fit.console.print(
+            f"{b.channels} channels, l up to {b.l_max}, order {b.order}: {b.columns} coefficients solved."
+        )
     errors = errors_of(fit.basis, fit.data.valid, fit.baseline, stacked, "validation of sizes")
     scores = score(errors)
     sizes = []
@@ -158,7 +159,11 @@ def _draw(sizes: list[Size], path: Path) -> None:
         for number, order in enumerate(orders):
             mine = sorted((s for s in sizes if s.order == order), key=lambda s: s.mixed)
             axis.loglog(
-                [s.mixed for s in mine], [getattr(s, name) for s in mine], "o", color=COLOURS[number], label=f"order {order}"
+                [s.mixed for s in mine],
+                [getattr(s, name) for s in mine],
+                "o",
+                color=COLOURS[number],
+                label=f"order {order}",
             )
         for s in sizes:
             if s.recommended:

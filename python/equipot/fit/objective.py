@@ -26,6 +26,8 @@ Indices = NDArray[np.int64]
 _EDGES_KEPT = 40_000_000
 # The engine gets no more atoms than this at once, unless one structure has more.
 _ATOMS_AT_ONCE = 4000
+# Where the engine's radial tables start, Å.
+_SHORTEST = 0.5
 
 
 class NotFiniteError(EquipotError):
@@ -53,6 +55,12 @@ class Graphs:
         if self.average_neighbors * atoms <= edges_kept:
             self._all = self._build(np.arange(len(structures)))
             self.average_neighbors = _ratio(self._all)
+        for i, shortest in enumerate(() if self._all is None else np.asarray(self._all.shortest)):
+            if shortest < _SHORTEST:
+                raise EquipotError(
+                    f"{structures[i].source}: two of its atoms are {shortest:.3f} Å apart, and training takes nothing "
+                    f"below {_SHORTEST:g} Å. Remove this structure."
+                )
 
     def batch(self, indices: Indices) -> tuple[Any, Indices]:
         """A graph set with the structures, and their indices in it."""
@@ -71,11 +79,15 @@ class Graphs:
                 self._cutoff,
             )
         except EquipotError as error:
-            # the engine counts structures; people look for them in files
-            found = re.match(r"structure (\d+): (.*)", str(error), re.DOTALL)
-            if found is None or int(found[1]) >= len(indices):
-                raise
-            raise EquipotError(f"{self._structures[int(indices[int(found[1])])].source}: {found[2]}") from None
+            raise _named(error, [self._structures[int(i)].source for i in indices]) from None
+
+
+def _named(error: EquipotError, sources: Sequence[str]) -> EquipotError:
+    """The engine counts structures; people look for them in files."""
+    found = re.match(r"structure (\d+):? (.*)", str(error), re.DOTALL)
+    if found is None or int(found[1]) >= len(sources):
+        return error
+    return EquipotError(f"{sources[int(found[1])]}: {found[2]}")
 
 
 def _ratio(graphs: Any) -> float:
@@ -88,7 +100,7 @@ class Source:
 
     labels: Labels
     graphs: Graphs
-    head: str
+    head: str = ""
 
 
 class Weighted:
@@ -108,6 +120,8 @@ class Weighted:
         Names of the arrays that may change.
     parts : mapping of str to numpy.ndarray of bool, optional
         Arrays of which only some entries may change.
+    precision : str
+        "float64" or "mixed".
     """
 
     def __init__(
@@ -118,9 +132,10 @@ class Weighted:
         scales: Mapping[str, float],
         free: set[str],
         parts: Mapping[str, NDArray[np.bool_]] | None = None,
+        precision: str = "float64",
     ) -> None:
         self._model = model
-        self._trainers = {head: _equipot.Trainer(str(path), head, "float64") for head in dict.fromkeys(heads)}
+        self._trainers = {head: _equipot.Trainer(str(path), head, precision) for head in dict.fromkeys(heads)}
         first = next(iter(self._trainers.values()))
         self._parameters: list[tuple[str, tuple[int, ...]]] = [(n, tuple(s)) for n, s in first.parameters]
         sizes = [int(np.prod(shape)) for _, shape in self._parameters]
@@ -244,7 +259,10 @@ class Objective:
     ) -> tuple[tuple[Any, Indices], Loss]:
         batch = source.graphs.batch(indices)
         labels = source.labels.take(indices)
-        predicted = self.model.trainer(source.head).evaluate(*batch)
+        try:
+            predicted = self.model.trainer(source.head).evaluate(*batch)
+        except EquipotError as error:
+            raise _named(error, labels.sources) from None
         energy, forces, virial = (np.asarray(predicted[k]) for k in ("energy", "forces", "virial"))
         _check_finite(labels, energy, forces, virial)
         if errors is not None:

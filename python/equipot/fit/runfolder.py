@@ -39,6 +39,7 @@ class RunFolder:
     def __init__(self, path: Path, settings: Settings, resume: bool) -> None:
         self.path = path
         check_folder(path, resume)
+        self._new = not path.exists() or not any(path.iterdir())
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._log: TextIO = open(path / "log.jsonl", "a+", encoding="utf-8")  # noqa: SIM115
@@ -110,6 +111,14 @@ class RunFolder:
         """Let other processes in."""
         with suppress(OSError):
             self._log.close()
+
+    def discard(self) -> None:
+        """Remove what a run has left that failed before it began, unless there was a run before."""
+        if self._new and not self.model.exists():
+            for name in ("settings.toml", "log.jsonl", "start.equipot"):
+                (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
 
 
 def check_folder(path: Path, resume: bool) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +16,19 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from equipot import EquipotError, __version__
-from equipot.data import DataSet, atomic_energies, read_data
-from equipot.fit.architecture import add_head, matches, new_model, parameter_scales, trainable
+from equipot.data import DataSet
+from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
+from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import Graphs, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Adam, Average, Schedule, Stop, clipped, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, build, nearest, read_toml, to_dict
+from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
 from equipot.fit.training_settings import TrainSettings
-from equipot.modelfile import ModelFile, read_model, write_model
+from equipot.modelfile import read_model, write_model
 from equipot.potential import set_threads
 
 Array = NDArray[np.float64]
@@ -82,8 +81,12 @@ def train(
     data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
     run_folder = RunFolder(path, chosen, resume)
     try:
-        with _signals() as stopped:
-            run = _Run(chosen, data, run_folder, display, stopped)
+        with wish_to_stop() as stopped:
+            try:
+                run = _Run(chosen, data, run_folder, display, stopped)
+            except EquipotError:
+                run_folder.discard()
+                raise
             run.go()
             return run.finish()
     finally:
@@ -129,31 +132,38 @@ class _Run:
         for note in data.notes:
             display.note(note)
         self.checkpoint = folder.load()
-        cutoff = _cutoff(settings)
+        cutoff = cutoff_of(settings)
         display.note(f"Finding neighbours within {cutoff:g} Å …")
         labels = Labels.of(data.train, settings.loss.config_weights)
-        graphs = Graphs(data.train, cutoff)
         _check_labels(labels, settings, display)
-        model = self._start(graphs, labels)
-        head, self.replayed = self.head, []
-        sources = [Source(labels, graphs, head)]
+        source, older = Source(labels, Graphs(data.train, cutoff)), []
+        if self.checkpoint is not None and folder.start.exists():
+            start = again(settings, folder.start)
+        else:
+            start = begin(settings, data, folder.start, source, display)
+        source.head = self.head = start.head
+        sources = [source]
         if settings.start.replay:
-            sources.append(self._replay(model, cutoff))
+            old, replay = replayed(settings, start, display)
+            older.append(old)
+            sources.append(replay)
+        scales = parameter_scales(start.model, source.graphs.average_neighbors)
         self.model = Weighted(
-            model,
-            folder.start,
+            start.model,
+            start.path,
             [source.head for source in sources],
-            parameter_scales(model, graphs.average_neighbors),
-            trainable(list(parameter_scales(model, 1.0)), settings.start.freeze),
-            {"energy.e0": self._free_energies(model)},
+            scales,
+            trainable(list(scales), settings.start.freeze),
+            {"energy.e0": free_energies(settings, data, start)},
+            settings.precision,
         )
         self.objective = Objective(self.model, sources)
         if data.valid is data.train:
             self.validation = Objective(self.model, sources[:1])
         else:
             valid = Labels.of(data.valid, settings.loss.config_weights)
-            self.validation = Objective(self.model, [Source(valid, Graphs(data.valid, cutoff), head)])
-        self.fingerprint = _fingerprint(data.train, data.valid, *self.replayed)
+            self.validation = Objective(self.model, [Source(valid, Graphs(data.valid, cutoff), start.head)])
+        self.fingerprint = _fingerprint(data.train, data.valid, *older)
 
         self.weights = self.model.start
         self.average = Average(self.weights, settings.optimizer.average)
@@ -169,112 +179,13 @@ class _Run:
         self.speed_atoms = 0
         display.note(
             f"{len(self.weights):,} weights to train; {len(self.objective)} structures with "
-            f"{int(self.objective.atoms.sum()):,} atoms and {graphs.average_neighbors:.1f} neighbours each; "
+            f"{int(self.objective.atoms.sum()):,} atoms and {source.graphs.average_neighbors:.1f} neighbours each; "
             f"validating on {len(self.validation)} structures."
         )
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
         else:
             folder.keep_log(-1)  # of a run that was killed before its first checkpoint
-
-    # -- the model to start from --------------------------------------------------------------------------------------
-
-    def _start(self, graphs: Graphs, labels: Labels) -> ModelFile:
-        """Make or read the model that training starts from; it stays in the run's folder."""
-        start = self.settings.start
-        if self.checkpoint is not None and self.folder.start.exists():
-            model = read_model(self.folder.start)
-            self.head = _head_of(model, start.new_head or start.head)
-            return model
-        if start.model is None:
-            self.head = "Default"
-            energies = self.data.atomic_energies
-            model = new_model(
-                self.data.train.species,
-                self.settings.model,
-                energies,
-                average_neighbors=graphs.average_neighbors,
-                scale=_force_scale(labels),
-                shift=_mean_residual(self.data.train, energies) if self.settings.model.shift == "mean" else 0.0,
-                seed=self.settings.seed,
-            )
-            if self.data.estimated:
-                known = {z: 0.0 for z in self.data.train.species if z not in self.data.estimated}
-                self._refit(model, graphs, labels, known)
-        else:
-            model = self._fine_tuned(start.model, graphs, labels)
-        write_model(model, self.folder.start)
-        return model
-
-    def _fine_tuned(self, path: str, graphs: Graphs, labels: Labels) -> ModelFile:
-        start = self.settings.start
-        model = read_model(path)
-        self.head = _head_of(model, start.head)
-        foreign = [z for z in self.data.train.species if z not in model.meta["species"]]
-        if foreign:
-            known = ", ".join(chemical_symbols[z] for z in model.meta["species"])
-            raise EquipotError(
-                f"The model '{path}' knows {known}, not {', '.join(chemical_symbols[z] for z in foreign)} of the data."
-            )
-        copied = self.head
-        if start.new_head is not None:
-            model = add_head(model, start.new_head, self.head)
-            self.head = start.new_head
-        shares_head = bool(start.replay) and (start.replay_head or copied) == self.head
-        how = start.atomic_energies or ("keep" if shares_head else "refit")
-        row = model.meta["heads"].index(self.head)
-        e0 = model.arrays["energy.e0"]
-        if how == "data":
-            for z, energy in self.data.atomic_energies.items():
-                e0[row, model.meta["species"].index(z)] = energy
-        elif how == "refit":
-            for z, energy in self._refit(model, graphs, labels, {}).items():
-                self.display.note(f"Energy of {chemical_symbols[z]} corrected by {energy:+.4f} eV.")
-        title = model.card.get("title", Path(path).name)
-        model.meta["card"] = {**model.card, "origin": f"fine-tuned from '{title}'"}
-        return model
-
-    def _refit(self, model: ModelFile, graphs: Graphs, labels: Labels, fixed: Mapping[int, float]) -> dict[int, float]:
-        """Correct atomic energies of a model so that it is right on average; give the corrections."""
-        write_model(model, self.folder.start)  # for the engine; it is written again with the new energies
-        engine = Weighted(model, self.folder.start, [self.head], {}, {"embedding"})
-        predicted = Objective(engine, [Source(labels, graphs, self.head)]).predict(0, engine.start)["energy"]
-        residual = DataSet(
-            [
-                replace(s, energy=s.energy - float(e))
-                for s, e in zip(self.data.train, predicted, strict=True)
-                if s.energy is not None
-            ]
-        )
-        if not len(residual):
-            return {}
-        row = model.meta["heads"].index(self.head)
-        corrections = atomic_energies(residual, fixed)[0]
-        for z, energy in corrections.items():
-            model.arrays["energy.e0"][row, model.meta["species"].index(z)] += energy
-        return corrections
-
-    def _free_energies(self, model: ModelFile) -> NDArray[np.bool_]:
-        """Entries of `energy.e0` that training may change: those of a new model that were only estimated."""
-        free = np.zeros(model.arrays["energy.e0"].shape, dtype=bool)
-        if self.settings.start.model is None and self.settings.loss.energy > 0:
-            species = model.meta["species"]
-            free[model.meta["heads"].index(self.head), [species.index(z) for z in self.data.estimated]] = True
-        return free
-
-    def _replay(self, model: ModelFile, cutoff: float) -> Source:
-        start = self.settings.start
-        older = [h for h in model.meta["heads"] if h != start.new_head]
-        head = _head_of(model, start.replay_head or start.head or (older[0] if len(older) == 1 else None))
-        data = read_data(list(start.replay), **self.settings.data.keys)
-        foreign = [z for z in data.species if z not in model.meta["species"]]
-        if foreign:
-            raise EquipotError(f"The model does not know {chemical_symbols[foreign[0]]}, which the replay data have.")
-        self.replayed.append(data)
-        labels = Labels.of(data)
-        labels.weight *= start.replay_weight
-        self.display.note(f"Replay: {data!r} of the head '{head}' with weight {start.replay_weight:g}.")
-        return Source(labels, Graphs(data, cutoff), head)
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -581,24 +492,6 @@ class _Run:
 _TESTED = 5000
 
 
-def _cutoff(settings: TrainSettings) -> float:
-    path = settings.start.model
-    return settings.model.cutoff if path is None else float(read_model(path).meta["cutoff"])
-
-
-def _head_of(model: ModelFile, name: str | None) -> str:
-    heads = [str(h) for h in model.meta["heads"]]
-    if name is None:
-        if len(heads) > 1:
-            raise EquipotError(f"[start] head: the model has several heads, name one of {', '.join(heads)}.")
-        return heads[0]
-    if name not in heads:
-        close = nearest(name, heads)
-        advice = f"did you mean '{close}'" if close else f"it has {', '.join(heads)}"
-        raise EquipotError(f"[start] head: the model has no head '{name}'; {advice}.")
-    return name
-
-
 def _check_labels(labels: Labels, settings: TrainSettings, display: Display) -> None:
     """Refuse data from which nothing can be learned; say which weights have nothing to act on."""
     counts = {
@@ -627,21 +520,6 @@ def _check_labels(labels: Labels, settings: TrainSettings, display: Display) -> 
         )
 
 
-def _force_scale(labels: Labels) -> float:
-    """Root mean square of the force components; 1 eV/Å where there are none."""
-    known = labels.forces[~np.isnan(labels.forces)]
-    rms = float(np.sqrt(np.mean(known**2))) if known.size else 0.0
-    return rms if rms > 1e-6 else 1.0
-
-
-def _mean_residual(data: DataSet, energies: Mapping[int, float]) -> float:
-    from equipot.data import binding_energies
-
-    residual = binding_energies(data, energies)
-    residual = residual[np.isfinite(residual)]
-    return float(residual.mean()) if residual.size else 0.0
-
-
 def _fingerprint(*sets: DataSet) -> str:
     """A hash of all that a fit takes from data."""
     digest = hashlib.sha256()
@@ -655,24 +533,3 @@ def _fingerprint(*sets: DataSet) -> str:
 
 def _rounded(means: Mapping[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in means.items()}
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], str]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second Ctrl-C stops at once."""
-    names: list[str] = []
-
-    def handle(number: int, frame: object) -> None:
-        if names and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        names.append("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: ""
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: names[0] if names else ""
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

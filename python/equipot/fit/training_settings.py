@@ -224,6 +224,8 @@ class TrainSettings(Settings):
         Time between checkpoints, from which a run that was killed resumes.
     threads : int
         Threads; 0 takes OMP_NUM_THREADS, else all cores.
+    precision : str
+        "float64", or "mixed": single precision per edge and atom, double for weights, sums and results.
     data : section
         Where the data lie and how they are read. Paths are relative to this file.
     model : section
@@ -248,6 +250,7 @@ class TrainSettings(Settings):
     validate_every: int = setting(1, least=1)
     checkpoint_minutes: float = setting(5.0, least=0.0)
     threads: int = setting(0, least=0, most=4096)
+    precision: Literal["float64", "mixed"] = "float64"
     model: ModelSettings = setting(ModelSettings)
     start: StartSettings = setting(StartSettings)
     loss: LossSettings = setting(LossSettings)
