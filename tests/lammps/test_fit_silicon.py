@@ -1,4 +1,4 @@
-"""A fit from end to end: Stillinger-Weber silicon labelled by LAMMPS, fitted, run in LAMMPS, compared with the original.
+"""A fit from end to end: silicon of Stillinger and Weber labelled by LAMMPS, fitted, run in LAMMPS, and compared.
 
 Elastic constants and phonons of both come from the same runs of LAMMPS, so that what differs is the fit.
 """
