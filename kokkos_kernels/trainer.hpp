@@ -30,7 +30,8 @@ public:
 constexpr double closest_pair = 0.5;
 
 /// Keeps a reference to the model. All species of the model are active; tables have `intervals`.
-std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision, int intervals);
+std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision,
+                                                           int intervals);
 
 namespace v2 {
 std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals);

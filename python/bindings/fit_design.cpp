@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "arrays.hpp"
 #include "fit/design.hpp"
 #include "runtime.hpp"
 
@@ -14,9 +15,6 @@ using namespace pybind11::literals;
 namespace equipot::python {
 
 namespace {
-
-template <typename T>
-using Input = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
 std::vector<Feature> make_features(const Input<std::int32_t>& table) {
     if (table.ndim() != 2 || table.shape(1) != 3) throw Error("features are rows of order, path and channel");
@@ -38,10 +36,8 @@ py::array_t<double> design_rows(const Design& design, const std::vector<Input<st
     for (std::size_t s = 0; s < count; ++s) {
         if (positions[s].size() != 3 * numbers[s].size())
             throw Error("the arrays that describe the atoms do not fit together");
-        systems[s].atomic_numbers.assign(numbers[s].data(), numbers[s].data() + numbers[s].size());
-        systems[s].positions.assign(positions[s].data(), positions[s].data() + positions[s].size());
-        std::copy_n(cells.data() + 9 * s, 9, systems[s].cell.begin());
-        std::copy_n(periodic.data() + 3 * s, 3, systems[s].periodic.begin());
+        systems[s] = make_system(static_cast<std::size_t>(numbers[s].size()), numbers[s].data(), positions[s].data(),
+                                 cells.data() + 9 * s, periodic.data() + 3 * s);
         rows += Design::rows(numbers[s].size());
     }
     py::array_t<double> X({static_cast<py::ssize_t>(design.columns()), static_cast<py::ssize_t>(rows)});

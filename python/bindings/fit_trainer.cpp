@@ -1,11 +1,9 @@
 // What fits models: GraphSet and Trainer for the package equipot.fit.
 // SPDX-License-Identifier: MIT
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-
+#include "arrays.hpp"
 #include "fit/trainer.hpp"
 #include "runtime.hpp"
 
@@ -16,28 +14,16 @@ namespace equipot::python {
 
 namespace {
 
-template <typename T>
-using Input = py::array_t<T, py::array::c_style | py::array::forcecast>;
-
-py::array_t<double> copy(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
-    py::array_t<double> out(std::move(shape));
-    std::copy(values.begin(), values.end(), out.mutable_data());
-    return out;
-}
-
 GraphSet make_graphs(const std::vector<Input<std::int32_t>>& numbers, const std::vector<Input<double>>& positions,
                      const std::vector<Input<double>>& cells, const std::vector<Input<bool>>& periodic, double cutoff) {
     if (positions.size() != numbers.size() || cells.size() != numbers.size() || periodic.size() != numbers.size())
         throw Error("numbers, positions, cells and periodicities must be given for every structure");
     GraphSet graphs(cutoff);
     for (std::size_t s = 0; s < numbers.size(); ++s) {
-        System system;
         if (positions[s].size() != 3 * numbers[s].size() || cells[s].size() != 9 || periodic[s].size() != 3)
             throw Error("structure " + std::to_string(s) + ": the arrays that describe its atoms do not fit together");
-        system.atomic_numbers.assign(numbers[s].data(), numbers[s].data() + numbers[s].size());
-        system.positions.assign(positions[s].data(), positions[s].data() + positions[s].size());
-        std::copy_n(cells[s].data(), 9, system.cell.begin());
-        std::copy_n(periodic[s].data(), 3, system.periodic.begin());
+        const System system = make_system(static_cast<std::size_t>(numbers[s].size()), numbers[s].data(),
+                                          positions[s].data(), cells[s].data(), periodic[s].data());
         const py::gil_scoped_release release;
         try {
             graphs.append(system);
@@ -57,8 +43,9 @@ py::dict evaluate(Trainer& trainer, const GraphSet& graphs, const Input<std::int
         trainer.evaluate(graphs, structures, result);
     }
     const py::ssize_t count = indices.size(), atoms = static_cast<py::ssize_t>(result.forces.size() / 3);
-    return py::dict("energy"_a = copy(result.energy, {count}), "forces"_a = copy(result.forces, {atoms, 3}),
-                    "virial"_a = copy(result.virial, {count, 3, 3}));
+    return py::dict("energy"_a = to_numpy(std::move(result.energy), {count}),
+                    "forces"_a = to_numpy(std::move(result.forces), {atoms, 3}),
+                    "virial"_a = to_numpy(std::move(result.virial), {count, 3, 3}));
 }
 
 py::array_t<double> gradient(Trainer& trainer, const GraphSet& graphs, const Input<std::int64_t>& indices,
@@ -71,7 +58,8 @@ py::array_t<double> gradient(Trainer& trainer, const GraphSet& graphs, const Inp
         require_runtime();
         flat = trainer.gradient(graphs, view(indices), view(energy_bar), view(forces_bar), view(virial_bar));
     }
-    return copy(flat, {static_cast<py::ssize_t>(flat.size())});
+    const auto size = static_cast<py::ssize_t>(flat.size());
+    return to_numpy(std::move(flat), {size});
 }
 
 }  // namespace
@@ -121,8 +109,9 @@ void define_trainer(py::module_& m) {
                                })
         .def("get",
              [](const Trainer& trainer) {
-                 const std::vector<double> flat = trainer.get();
-                 return copy(flat, {static_cast<py::ssize_t>(flat.size())});
+                 std::vector<double> flat = trainer.get();
+                 const auto size = static_cast<py::ssize_t>(flat.size());
+                 return to_numpy(std::move(flat), {size});
              })
         .def(
             "set",

@@ -1,6 +1,5 @@
 // The Python module equipot._equipot: numpy arrays in, numpy arrays out, everything else in Python
 // (equipot/potential.py). SPDX-License-Identifier: MIT
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,6 +8,8 @@
 #include <mutex>
 #include <utility>
 
+#include "arrays.hpp"
+#include "fit/graph_set.hpp"
 #include "neighbors/neighbors.hpp"
 #include "potential/potential.hpp"
 #include "runtime.hpp"
@@ -22,18 +23,6 @@ void define_design(py::module_& m);   // fit_design.cpp
 void define_trainer(py::module_& m);  // fit_trainer.cpp
 
 namespace {
-
-template <typename T>
-using Input = py::array_t<T, py::array::c_style | py::array::forcecast>;
-
-/// Hands the memory of `values` to numpy without copying.
-py::array_t<double> to_numpy(std::vector<double>&& values, std::vector<py::ssize_t> shape) {
-    auto owned = std::make_unique<std::vector<double>>(std::move(values));
-    double* data = owned->data();
-    py::capsule owner(owned.get(), [](void* p) { delete static_cast<std::vector<double>*>(p); });
-    owned.release();
-    return py::array_t<double>(std::move(shape), data, owner);
-}
 
 /// A neighbour list that several Python threads may hold: one at a time uses it.
 struct SharedNeighborList {
@@ -90,28 +79,6 @@ py::dict describe(const Model& model) {
                     "layers"_a = describe_layers(model), "card"_a = model.card);
 }
 
-/// Several systems side by side in one graph, so that all threads share all of them.
-struct Batch {
-    std::vector<std::int32_t> atomic_numbers;
-    std::vector<std::int64_t> first{0};
-    std::vector<std::int32_t> neighbor;
-    std::vector<double> displacement;
-
-    void append(const Graph& graph) {
-        const auto atoms = static_cast<std::int32_t>(atomic_numbers.size());
-        const std::int64_t edges = first.back();
-        atomic_numbers.insert(atomic_numbers.end(), graph.atomic_numbers.begin(), graph.atomic_numbers.end());
-        for (std::size_t i = 1; i < graph.first.size(); ++i) first.push_back(edges + graph.first[i]);
-        for (const std::int32_t j : graph.neighbor) neighbor.push_back(atoms + j);
-        displacement.insert(displacement.end(), graph.displacement.begin(), graph.displacement.end());
-    }
-
-    [[nodiscard]] Graph graph() const {
-        const auto n = static_cast<std::int64_t>(atomic_numbers.size());
-        return {n, n, atomic_numbers, first, neighbor, displacement};
-    }
-};
-
 std::vector<System> make_systems(const Input<std::int32_t>& numbers, const Input<double>& positions,
                                  const Input<double>& cells, const Input<bool>& periodic,
                                  const Input<std::int64_t>& offsets) {
@@ -122,14 +89,12 @@ std::vector<System> make_systems(const Input<std::int32_t>& numbers, const Input
     }
     std::vector<System> systems(static_cast<std::size_t>(count));
     for (py::ssize_t s = 0; s < count; ++s) {
-        System& system = systems[static_cast<std::size_t>(s)];
         const std::int64_t begin = offsets.data()[s], end = offsets.data()[s + 1];
         if (begin < 0 || end < begin || end > numbers.size())
             throw Error("the offsets of the structures are out of order");
-        system.atomic_numbers.assign(numbers.data() + begin, numbers.data() + end);
-        system.positions.assign(positions.data() + 3 * begin, positions.data() + 3 * end);
-        std::copy_n(cells.data() + 9 * s, 9, system.cell.begin());
-        std::copy_n(periodic.data() + 3 * s, 3, system.periodic.begin());
+        systems[static_cast<std::size_t>(s)] =
+            make_system(static_cast<std::size_t>(end - begin), numbers.data() + begin, positions.data() + 3 * begin,
+                        cells.data() + 9 * s, periodic.data() + 3 * s);
     }
     return systems;
 }
@@ -148,7 +113,7 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
             shared->list.update(systems[0], potential.cutoff(), skin);
             potential.compute(shared->list.graph(), exchange, what, result);
         } else {
-            Batch batch;
+            GraphBatch batch;
             for (std::size_t s = 0; s < systems.size(); ++s) {
                 NeighborList list;
                 try {

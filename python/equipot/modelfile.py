@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from equipot import EquipotError, __version__
+from equipot.files import write_whole
 
 FORMAT_VERSION = 1
 """Newest version of the model file that this package reads and writes."""
@@ -165,26 +165,12 @@ def write_model(model: ModelFile, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     data = serialize_model(model)
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a model is as readable as any new file of this user
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-        temporary = None
+        write_whole(path, lambda file: file.write(data))
     except OSError as error:
         raise ModelFileError(
             f"Cannot write the model file '{path}': {error.strerror}; check the folder and the free space."
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def serialize_model(model: ModelFile) -> bytes:

@@ -6,41 +6,22 @@
 #include <utility>
 
 #include "kokkos_kernels/trainer.hpp"
+#include "model/weights.hpp"
 #include "potential/engine_lock.hpp"
 
 namespace equipot {
 
 namespace {
 
-/// Calls f(name, values, shape) for every array of weights, in the order of FORMAT.md.
+/// Calls f(name, values, shape) for every array that can be fitted, energies and weights, in one fixed order.
 template <class AnyModel, class F>
 void for_each_array(AnyModel& model, F f) {
-    const auto heads = static_cast<std::int64_t>(model.heads.size());
-    const auto take = [&](const std::string& name, auto& array) {
-        if (!array.data.empty()) f(name, array.data, array.shape);
-    };
-    take("embedding", model.embedding);
-    take("energy.e0", model.e0);
-    f("energy.scale", model.scale, std::vector<std::int64_t>{heads});
-    f("energy.shift", model.shift, std::vector<std::int64_t>{heads});
-    for (std::size_t t = 0; t < model.layers.size(); ++t) {
-        auto& layer = model.layers[t];
-        const std::string prefix = "layer." + std::to_string(t) + ".";
-        const auto take_all = [&](const std::string& name, auto& arrays) {
-            for (std::size_t l = 0; l < arrays.size(); ++l) take(prefix + name + "." + std::to_string(l), arrays[l]);
-        };
-        take_all("up", layer.up);
-        take_all("radial", layer.radial);
-        take_all("density", layer.density_net);
-        take_all("mix", layer.mix);
-        for (std::size_t L = 0; L < layer.product.size(); ++L)
-            for (std::size_t n = 0; n < layer.product[L].size(); ++n)
-                take(prefix + "product." + std::to_string(L) + "." + std::to_string(n + 1), layer.product[L][n]);
-        take_all("out", layer.out);
-        take_all("skip", layer.skip_weights);
-        take(prefix + "readout.0", layer.readout0);
-        take(prefix + "readout.1", layer.readout1);
-    }
+    const std::vector<std::int64_t> heads{static_cast<std::int64_t>(model.heads.size())};
+    f("embedding", model.embedding.data, model.embedding.shape);
+    f("energy.e0", model.e0.data, model.e0.shape);
+    f("energy.scale", model.scale, heads);
+    f("energy.shift", model.shift, heads);
+    for_each_layer_weight(model, [&](const std::string& name, auto& array) { f(name, array.data, array.shape); });
 }
 
 // Fine enough for quintic splines (double), or cubic ones, on functions that vary over a fraction of an ångström.

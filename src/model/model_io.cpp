@@ -10,6 +10,7 @@
 
 #include "model/model.hpp"
 #include "model/safetensors.hpp"
+#include "model/weights.hpp"
 
 namespace equipot {
 
@@ -371,12 +372,11 @@ Container describe(const Model& model) {
         vector("zbl.radii", model.zbl.radii);
     }
     arrays["embedding"] = model.embedding;
+    for_each_layer_weight(model, [&](const std::string& name, const Array& array) { arrays[name] = array; });
     arrays["energy.e0"] = model.e0;
     vector("energy.scale", model.scale);
     vector("energy.shift", model.shift);
-    for (std::size_t t = 0; t < model.layers.size(); ++t) {
-        const Layer& layer = model.layers[t];
-        const std::string prefix = "layer." + std::to_string(t) + ".";
+    for (const Layer& layer : model.layers) {
         constexpr std::array readouts = {"none", "linear", "mlp"};
         text["layers"].push_back({{"hidden_in", layer.hidden_in},
                                   {"hidden_out", layer.hidden_out},
@@ -386,21 +386,6 @@ Container describe(const Model& model) {
                                   {"density", layer.density},
                                   {"skip", layer.skip},
                                   {"readout", readouts.at(static_cast<std::size_t>(layer.readout))}});
-        const auto list = [&](const std::string& key, const std::vector<Array>& items) {
-            for (std::size_t i = 0; i < items.size(); ++i) arrays[prefix + key + "." + std::to_string(i)] = items[i];
-        };
-        list("up", layer.up);
-        list("radial", layer.radial);
-        list("density", layer.density_net);
-        list("mix", layer.mix);
-        list("out", layer.out);
-        list("skip", layer.skip_weights);
-        for (std::size_t L = 0; L < layer.product.size(); ++L)
-            for (std::size_t n = 0; n < layer.product[L].size(); ++n)
-                if (!layer.product[L][n].data.empty())
-                    arrays[prefix + "product." + std::to_string(L) + "." + std::to_string(n + 1)] = layer.product[L][n];
-        if (layer.readout != Layer::Readout::None) arrays[prefix + "readout.0"] = layer.readout0;
-        if (layer.readout == Layer::Readout::Mlp) arrays[prefix + "readout.1"] = layer.readout1;
     }
     for (std::size_t L = 0; L < model.basis.size(); ++L)
         for (const ProductBasis& basis : model.basis[L]) {
@@ -418,15 +403,7 @@ Container describe(const Model& model) {
 
 std::int64_t Model::parameters() const {
     std::size_t count = embedding.data.size();
-    const auto add = [&](const std::vector<Array>& items) {
-        for (const Array& item : items) count += item.data.size();
-    };
-    for (const Layer& layer : layers) {
-        add(layer.up), add(layer.radial), add(layer.density_net), add(layer.mix), add(layer.out),
-            add(layer.skip_weights);
-        for (const auto& weights : layer.product) add(weights);
-        count += layer.readout0.data.size() + layer.readout1.data.size();
-    }
+    for_each_layer_weight(*this, [&](const std::string&, const Array& array) { count += array.data.size(); });
     return static_cast<std::int64_t>(count);
 }
 

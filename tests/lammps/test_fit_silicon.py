@@ -60,7 +60,7 @@ def training_structures() -> list[Atoms]:
     """Small crystals, strained, with atoms displaced by up to a tenth of a bond and some with a vacancy."""
     rng = np.random.default_rng(0)
     frames = []
-    for n in range(50):
+    for n in range(100):
         atoms = bulk("Si", "diamond", a=5.431, cubic=True).repeat((2, 1, 1))
         strain = rng.normal(scale=0.02, size=(3, 3))
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)

@@ -1,4 +1,4 @@
-"""One look for all pictures, and files that are there whole or not at all."""
+"""One look for all pictures, and how they are written."""
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from equipot import EquipotError
+from equipot.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,23 +87,12 @@ def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write a file under a temporary name, then give it its name."""
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes files private
-        os.replace(temporary, target)
-        temporary = None
+        write_whole(target, lambda file: file.write(data))
     except OSError as error:
         raise EquipotError(
             f"{target} cannot be written ({error.strerror}); check the folder and the free space"
         ) from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def plain_log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:

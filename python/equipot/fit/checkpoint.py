@@ -7,13 +7,13 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from equipot import EquipotError
+from equipot.files import write_whole
 
 VERSION = 1
 """Version of the checkpoint file that this package reads and writes."""
@@ -41,7 +41,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps({"version": VERSION, "state": _split(state, "", arrays)})
     arrays["_"] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    write_whole(path, lambda file: np.savez(file, **arrays), "the checkpoint")
+    write_file(path, lambda file: np.savez(file, **arrays), "the checkpoint")
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -69,34 +69,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise CheckpointError(f"The checkpoint '{path}' was written by a newer equipot: update equipot.")
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], what: str) -> None:
-    """Write a file under a temporary name in the same folder, then give it its own.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    write : callable
-        Gets an open binary file.
-    what : str
-        What errors call it.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], what: str) -> None:
+    """Write a file of a run, whole or not at all; `what` is how errors call it."""
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, write)
     except OSError as error:
         raise CheckpointError(
             f"Cannot write {what} '{path}': {error.strerror or error}; free some space on the disk, then go on with "
             "--resume. What was there before is untouched."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -24,12 +24,12 @@ from rich.console import Console
 
 from equipot import EquipotError, __version__
 from equipot.data import DataSet
-from equipot.fit.checkpoint import write_whole
+from equipot.fit.checkpoint import write_file
 from equipot.fit.datasets import DataSets, DataSettings, read_sets
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations, shortest_distances
 from equipot.fit.runfolder import check_folder
-from equipot.fit.settings import Settings, SettingsError, build, read_toml, setting, to_dict, to_toml
+from equipot.fit.settings import Settings, SettingsError, gather, setting, to_dict, to_toml
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
 from equipot.modelfile import ModelFile, write_model
 from equipot.potential import load, set_threads
@@ -43,6 +43,8 @@ _STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
 # Among these the strongest whose score is within this of the best is taken: what validates alike extrapolates better
 # with a stronger prior.
 _TOLERANCE = 0.005
+# Factors of the weight of energies that are tried; the given one first.
+_ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
 
 
 @dataclass(frozen=True)
@@ -219,21 +221,8 @@ def linear(
     EquipotError
         For wrong settings and data, and folders in use.
     """
-    base, default, table = Path(), "run", {}
-    if isinstance(settings, LinearSettings):
-        table = to_dict(settings)
-    elif isinstance(settings, Mapping):
-        table = dict(settings)
-    elif settings is not None:
-        table = read_toml(settings)
-        base, default = Path(settings).parent, str(Path(settings).with_suffix(""))
-    for name, value in sections.items():
-        old = table.get(name)
-        table[name] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    if sets is not None:
-        table.setdefault("data", {"train": []})
-    name = str(settings) if isinstance(settings, (str, Path)) else "settings"
-    chosen = build(LinearSettings, table, name).relative_to(base)
+    chosen, _, base, default = gather(LinearSettings, settings, sections, in_memory=sets is not None)
+    chosen = chosen.relative_to(base)
     return run(chosen, Path(folder or chosen.folder or default), scan=scan, sets=sets, quiet=quiet)
 
 
@@ -263,7 +252,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EquipotError(f"Cannot make the run's folder '{folder}': {error.strerror}.") from error
-    write_whole(folder / "settings.toml", lambda f: f.write(to_toml(to_dict(settings)).encode()), "the settings")
+    write_file(folder / "settings.toml", lambda f: f.write(to_toml(to_dict(settings)).encode()), "the settings")
     pictures: dict[str, Path] = {}
     if scan:
         from equipot.fit.linear_scan import scan_sizes
@@ -443,7 +432,7 @@ class LinearFit:
         if self.settings.weights.search:
             tries = [
                 (weights[0] * e, weights[1], weights[2] * v)
-                for e, v in product((1.0, 3.0) if weights[0] else (1.0,), (1.0, 0.2) if weights[2] else (1.0,))
+                for e, v in product(_ENERGY_FACTORS if weights[0] else (1.0,), (1.0, 0.2) if weights[2] else (1.0,))
             ]
             found = [spectrum.solve(strength)] + [ridge(self.train, one, precision, strength) for one in tries[1:]]
             errors = errors_of(self.basis, self.data.valid, self.baseline, found, "validation of weights")
@@ -563,4 +552,4 @@ def score(errors: Array) -> Array:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    write_whole(path, lambda f: f.write((json.dumps(content, indent=1) + "\n").encode()), "the file")
+    write_file(path, lambda f: f.write((json.dumps(content, indent=1) + "\n").encode()), "the file")

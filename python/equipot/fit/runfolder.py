@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from equipot import EquipotError
-from equipot.fit.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from equipot.fit.checkpoint import load_checkpoint, save_checkpoint, write_file
 from equipot.fit.settings import Settings, build, read_toml, to_dict, to_toml
 
 # What may differ when a run is resumed: how long it goes on, not what it computes.
@@ -104,7 +104,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file, whole or not at all."""
-        write_whole(self.path / name, lambda file: file.write(text.encode("utf-8")), "the file")
+        write_file(self.path / name, lambda file: file.write(text.encode("utf-8")), "the file")
         return self.path / name
 
     def close(self) -> None:

@@ -129,6 +129,50 @@ def build(cls: type[S], table: Mapping[str, Any], name: str = "settings") -> S:
     return _build(cls, table, name, "", list(_walk(cls)))
 
 
+def gather(
+    cls: type[S], given: Any, sections: Mapping[str, Any], *, in_memory: bool = False
+) -> tuple[S, str, Path, str]:
+    """Make the settings of a fit from what its function was called with.
+
+    Parameters
+    ----------
+    cls : type
+        The class of settings; it has a section `data`.
+    given : Settings, mapping, path-like or None
+        Settings, or a TOML file with them.
+    sections : mapping
+        Settings by name, on top of `given`: values, or tables for sections.
+    in_memory : bool
+        Whether the data come in memory, so that no files need be named.
+
+    Returns
+    -------
+    settings : Settings
+        Of the class `cls`; paths are as they were given.
+    name : str
+        What errors call the source.
+    base : pathlib.Path
+        The folder that paths are relative to.
+    folder : str
+        The run's folder if the settings name none.
+    """
+    folder, base, table = "run", Path(), {}
+    if isinstance(given, cls):
+        table = to_dict(given)
+    elif isinstance(given, Mapping):
+        table = dict(given)
+    elif given is not None:
+        table = read_toml(given)
+        base, folder = Path(given).parent, str(Path(given).with_suffix(""))
+    for name, value in sections.items():
+        old = table.get(name)
+        table[name] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    if in_memory:
+        table.setdefault("data", {"train": []})
+    name = str(given) if isinstance(given, (str, Path)) else "settings"
+    return build(cls, table, name), name, base, folder
+
+
 def to_dict(settings: Settings) -> dict[str, Any]:
     """Give settings as plain nested tables; values that are None are left out."""
 

@@ -25,7 +25,7 @@ from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import Graphs, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Adam, Average, Schedule, Stop, clipped, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
-from equipot.fit.settings import SettingsError, build, nearest, read_toml, to_dict
+from equipot.fit.settings import SettingsError, gather, nearest, to_dict
 from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
 from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import read_model, write_model
@@ -96,21 +96,7 @@ def train(
 
 def _settings(given: Any, sections: Mapping[str, Any], in_memory: bool) -> tuple[TrainSettings, str]:
     """Give the settings and the folder that the run gets if they name none."""
-    default, base, table = "run", Path(), {}
-    if isinstance(given, TrainSettings):
-        table = to_dict(given)
-    elif isinstance(given, Mapping):
-        table = dict(given)
-    elif given is not None:
-        table = read_toml(given)
-        base, default = Path(given).parent, str(Path(given).with_suffix(""))
-    for name, value in sections.items():
-        old = table.get(name)
-        table[name] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    if in_memory:
-        table.setdefault("data", {"train": []})
-    name = str(given) if isinstance(given, (str, Path)) else "settings"
-    settings = build(TrainSettings, table, name)
+    settings, name, base, default = gather(TrainSettings, given, sections, in_memory=in_memory)
     if not in_memory and not settings.data.train:
         raise SettingsError(f"{name}, [data]: train names no file.")
     return settings.relative_to(base), default
