@@ -37,8 +37,8 @@ struct ForwardCall {
     Blocks blocks;
     template <int D1, int D3>
     KOKKOS_FUNCTION void operator()() const {
-        const PathEdge<Real> edge{a.M, a.R, a.dR, a.u};
-        path_forward<Pack<Real, 1, Gpu>, D1, D3, true, 1>(blocks, a.channels, &edge, a.D);
+        const PathEdges<Real> edge{a.M, a.R, nullptr, &a.u, nullptr, 0};
+        path_forward<Pack<Real, 1, Gpu>, D1, D3, true, 1>(blocks, a.channels, edge, a.D);
     }
 };
 
@@ -49,9 +49,9 @@ struct BackwardCall {
     template <int D1, int D3>
     KOKKOS_FUNCTION void operator()() const {
         using P = Pack<Real, 1, Gpu>;
-        const PathEdge<Real> edge{a.M, a.R, a.dR, a.u};
+        const PathEdges<Real> edge{a.M, a.R, a.dR, &a.u, &a.ubar, 0};
         P sum = P::zero(), parts[D1 * D3];
-        path_backward<P, D1, D3, true>(blocks, a.channels, edge, a.Dbar, a.ubar, sum, parts);
+        path_backward<P, D1, D3, true, 1>(blocks, a.channels, edge, a.Dbar, &sum, parts);
         for (int i = 0; i < D1 * D3; ++i) a.Mbar[i] += lane_sums(parts + i).lane(0);
         a.out[0] += sum.lane(0);
     }
@@ -67,7 +67,7 @@ struct AllStages {
         const double x = a.out[0], y = a.out[1], z = a.out[2], r = a.out[3];
         Real Y[most_harmonics], Ybar[most_harmonics] = {}, gradient[3];
         spherical_harmonics<4, Real>(Real(x), Real(y), Real(z), Y);
-        radial_splined<P, true>(a.table, r, blocks, a.R, a.dR);
+        radial_splined<P, true>(SplineWeights<Real>(a.table, r), a.table.outputs, 0, blocks, a.R, a.dR);
         couple<false>(a.coupling, Y, a.M);
         team.team_barrier();
         with_path_shape(a.path.l1, a.path.l3, ForwardCall<Real>{a, blocks});

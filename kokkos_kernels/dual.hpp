@@ -58,6 +58,7 @@ struct DualPack {
     using Scalar = Dual<double>;
     using Weight = W;
     static constexpr int width = W::width;
+    static constexpr int registers = W::registers / 2;
     static constexpr bool dual = true;
     W re, du;
 

@@ -6,11 +6,11 @@ namespace equipot::kernels::EQUIPOT_ISA {
 
 struct Isa {
 #if defined(__AVX512F__)
-    static constexpr int bytes = 64;
+    static constexpr int bytes = 64, registers = 32;
 #elif defined(__AVX2__)
-    static constexpr int bytes = 32;
+    static constexpr int bytes = 32, registers = 16;
 #else
-    static constexpr int bytes = 16;
+    static constexpr int bytes = 16, registers = 16;
 #endif
 };
 

@@ -17,6 +17,7 @@ struct Pack {
     using Scalar = double;
     using Weight = Pack;
     static constexpr int width = N;
+    static constexpr int registers = Isa::registers;  // how many packs fit the processor's registers
     static constexpr bool dual = false;
     typedef T Native __attribute__((vector_size(sizeof(T) * N)));
     Native v;
@@ -51,6 +52,7 @@ struct Pack<T, 1, Isa> {
     using Scalar = double;
     using Weight = Pack;
     static constexpr int width = 1;
+    static constexpr int registers = 32;
     static constexpr bool dual = false;
     T v;
 
@@ -108,6 +110,84 @@ KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> lane_sums(Pack<T, N, Isa>* p) {
             for (int i = 0; i < count; ++i) p[i] = detail::add_pairs(p[2 * i], p[2 * i + 1]);
     return p[0];
 }
+
+/// The same channels of N atoms: stages written over packs load what the atoms share, their `Weight`, once for all.
+template <class P, int N>
+struct AtomPacks {
+    using Real = typename P::Real;
+    using Value = Real;
+    using Weight = P;
+    static constexpr int width = N * P::width;
+    static constexpr bool dual = false;
+    P p[N];
+
+    [[gnu::always_inline]] static AtomPacks load(const Real* x) {
+        AtomPacks a;
+        for (int i = 0; i < N; ++i) a.p[i] = P::load(x + i * P::width);
+        return a;
+    }
+    [[gnu::always_inline]] static AtomPacks broadcast(Real x) {
+        AtomPacks a;
+        for (int i = 0; i < N; ++i) a.p[i] = P::broadcast(x);
+        return a;
+    }
+    [[gnu::always_inline]] static AtomPacks zero() { return broadcast(Real(0)); }
+    [[gnu::always_inline]] void store(Real* x) const {
+        for (int i = 0; i < N; ++i) p[i].store(x + i * P::width);
+    }
+    [[gnu::always_inline]] friend AtomPacks operator*(AtomPacks a, AtomPacks b) {
+        for (int i = 0; i < N; ++i) a.p[i] = a.p[i] * b.p[i];
+        return a;
+    }
+    [[gnu::always_inline]] friend AtomPacks operator*(P a, AtomPacks b) {
+        for (int i = 0; i < N; ++i) b.p[i] = a * b.p[i];
+        return b;
+    }
+    [[gnu::always_inline]] AtomPacks& operator+=(AtomPacks b) {
+        for (int i = 0; i < N; ++i) p[i] += b.p[i];
+        return *this;
+    }
+};
+
+/// Numbers of several edges side by side, which also mix with plain numbers: formulas written over a scalar type run
+/// over lanes of edges as they are.
+template <int N, class Isa>
+struct EdgeLanes {
+    static constexpr int width = N;
+    typedef double Native __attribute__((vector_size(sizeof(double) * N)));
+    Native v;
+
+    EdgeLanes() = default;
+    [[gnu::always_inline]] EdgeLanes(double x) : v(x - Native{}) {}
+    [[gnu::always_inline]] static EdgeLanes of(Native x) {
+        EdgeLanes a;
+        a.v = x;
+        return a;
+    }
+
+    template <class T>
+    [[gnu::always_inline]] static EdgeLanes load(const T* p) {
+        typedef T Stored __attribute__((vector_size(sizeof(T) * N)));
+        Stored x;
+        __builtin_memcpy(&x, p, sizeof(Stored));
+        return of(__builtin_convertvector(x, Native));
+    }
+    template <class T>
+    [[gnu::always_inline]] void store(T* p) const {
+        typedef T Stored __attribute__((vector_size(sizeof(T) * N)));
+        const Stored x = __builtin_convertvector(v, Stored);
+        __builtin_memcpy(p, &x, sizeof(Stored));
+    }
+
+    [[gnu::always_inline]] friend EdgeLanes operator+(EdgeLanes a, EdgeLanes b) { return of(a.v + b.v); }
+    [[gnu::always_inline]] friend EdgeLanes operator-(EdgeLanes a, EdgeLanes b) { return of(a.v - b.v); }
+    [[gnu::always_inline]] friend EdgeLanes operator*(EdgeLanes a, EdgeLanes b) { return of(a.v * b.v); }
+    [[gnu::always_inline]] friend EdgeLanes operator/(EdgeLanes a, EdgeLanes b) { return of(a.v / b.v); }
+    [[gnu::always_inline]] EdgeLanes& operator+=(EdgeLanes b) {
+        v += b.v;
+        return *this;
+    }
+};
 
 /// The channel packs that one worker handles: all of them on a CPU, every team-size-th on a GPU.
 struct Blocks {

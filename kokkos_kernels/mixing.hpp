@@ -18,13 +18,32 @@ struct Rows {
     }
 };
 
+/// Weights lie in strips of columns as wide as a cache line, row after row in each: what one block of the result needs
+/// is contiguous. Where W[k, k'] is, for `channels` rows.
+template <class Real>
+constexpr int mix_strip = 64 / static_cast<int>(sizeof(Real));
+template <class Real>
+KOKKOS_FORCEINLINE_FUNCTION constexpr long mix_index(int channels, int k, int column) {
+    constexpr int strip = mix_strip<Real>;
+    return (static_cast<long>(column / strip) * channels + k) * strip + column % strip;
+}
+/// Numbers that [channels, channels] weights take; the last strip is padded.
+template <class Real>
+constexpr std::size_t mix_size(int channels) {
+    return static_cast<std::size_t>(mix_index<Real>(channels, 0, channels + mix_strip<Real> - 1) / mix_strip<Real> *
+                                    mix_strip<Real>);
+}
+
 namespace detail {
 
 // NR rows x NB packs of the result live in registers while k runs.
 template <class P, int NR, int NB, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Value>& in, const typename P::Real* W,
                                            const Rows<Value>& out, int row, int c) {
+    using Real = typename P::Real;
     using Weight = typename P::Weight;
+    const Real* columns[NB];
+    for (int b = 0; b < NB; ++b) columns[b] = W + mix_index<Real>(channels, 0, c + b * P::width);
     const Value* x[NR];
     Value* y[NR];
     P sum[NR][NB];
@@ -35,7 +54,7 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Value>
     }
     for (int k = 0; k < channels; ++k) {
         Weight w[NB];
-        for (int b = 0; b < NB; ++b) w[b] = Weight::load(W + static_cast<long>(k) * channels + c + b * P::width);
+        for (int b = 0; b < NB; ++b) w[b] = Weight::load(columns[b] + static_cast<long>(k) * mix_strip<Real>);
         for (int i = 0; i < NR; ++i)
             for (int b = 0; b < NB; ++b) sum[i][b] += P::element(x[i], k) * w[b];
     }
@@ -48,13 +67,16 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<
                                              const typename P::Real* W, const Rows<Value>& out, int c) {
     constexpr int together = P::dual ? 2 : 4;  // dual numbers take two registers each
     int row = 0;
+    if constexpr (!P::dual && P::registers >= 32)
+        for (; row + 8 <= rows; row += 8) mix_block<P, 8, NB, Add>(channels, in, W, out, row, c);
     for (; row + together <= rows; row += together) mix_block<P, together, NB, Add>(channels, in, W, out, row, c);
     for (; row < rows; ++row) mix_block<P, 1, NB, Add>(channels, in, W, out, row, c);
 }
 
 }  // namespace detail
 
-/// out = in · W, or out += in · W. W is [channels, channels], channels a multiple of the pack width; in and out differ.
+/// out = in · W, or out += in · W. W is [channels, channels] in strips (see mix_index), channels a multiple of the pack
+/// width; in and out differ.
 template <class P, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, const Rows<const Value>& in,
                                      const typename P::Real* W, const Rows<Value>& out) {

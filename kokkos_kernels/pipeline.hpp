@@ -7,7 +7,7 @@
 #include <cmath>
 #include <span>
 
-#include "kokkos_kernels/angular.hpp"
+#include "kokkos_kernels/edges.hpp"
 #include "kokkos_kernels/evaluator.hpp"
 #include "kokkos_kernels/mixing.hpp"
 #include "kokkos_kernels/parameter_gradient.hpp"
@@ -44,7 +44,8 @@ public:
 
 private:
     static constexpr int tile_size = 8;
-    static constexpr int batch_size = 4;  // edges that share the loads and stores of D
+    static constexpr int batch_size = P::width < 4 ? P::width : 4;  // edges that share the loads and stores of D
+    static constexpr int product_atoms = P::dual ? 1 : 2;           // that go through the product together
 
     struct Tile {
         std::int32_t first, count, species;  // atoms order_[first .. first + count)
@@ -53,8 +54,11 @@ private:
     /// What one thread works with.
     struct Worker {
         std::vector<Tile> tiles;
-        Scratch<Value> R, dR, M;                      // of a batch of edges
-        Scratch<Value> lanes, sums;                   // M̄ of one edge: packs, then their sums over lanes
+        EdgeList<P> edges;                 // of one atom
+        Scratch<Value> Y, M;               // of a pack of edges
+        Scratch<Value> R, dR;              // of a batch of edges and one path; over dual lanes, of one edge
+        Scratch<Value> exact_R, exact_dR;  // of a batch of edges without table
+        Scratch<Value> lanes, sums;  // Ȳ, M̄, r̄: of a batch before, of a pack of edges after their sums over lanes
         Scratch<Value> D, A, Abar, B, Bbar, h, hbar;  // of one tile
         Scratch<Value> products;                      // packs of the product stage
         std::vector<double> exact, exact_slope;
@@ -76,9 +80,19 @@ private:
         std::vector<Scalar> one_over;  // [owned] 1/(1 + ρ)
     };
 
+    /// Over dual lanes edges go one by one.
     struct Edge {
         Scalar r, x[3];  // |r_ij| and r̂
         Value Y[most_harmonics];
+    };
+
+    /// A few edges that go through the radial and density stages together.
+    struct Batch {
+        int count;
+        int zj[batch_size];
+        bool tabulated[batch_size];
+        SplineWeights<Real> weights[batch_size];
+        const Real* u[batch_size];
     };
 
     void resize(const Graph& graph, const Properties& what, Result& result);
@@ -87,15 +101,19 @@ private:
     void backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
     void backward_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar,
                         const Properties& what, Result& result);
+    void add_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair);
+    void pack_geometry(const LayerPlan<Real>& layer, Worker& w, int at) const;
+    void start_batch(int t, Worker& w, int zi, int at, int count, Batch& batch) const;
+    template <bool Derivative>
+    void batch_radial(const LayerPlan<Real>& layer, Worker& w, const Batch& batch, int first, int packs) const;
+    void add_force(Worker& w, int place, bool first, std::int64_t i, int zi, const double* slope,
+                   const Properties& what, Result& result) const;
+    void add_dual_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair);
     void gradient_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar);
     void gradient_features(int t, Worker& w, const Tile& tile);
-    bool edge_geometry(std::int64_t e, Edge& edge, Worker& w) const;
+    bool dual_geometry(std::int64_t e, Edge& edge) const;
     void mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W, Rows<Value> out) const;
     static void collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result);
-    void edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, Scalar r, Worker& w, Value* R,
-                     Value* dR) const;
-    void add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Value>* edges,
-                   const Edge* geometry, int count, Value* D) const;
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
@@ -211,7 +229,7 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
     const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
               b_rows = square(layer.hidden_out + 1);
-    const int u_rows = square(layer.hidden_in + 1);
+    const std::ptrdiff_t a_stride = a_rows * C, b_stride = b_rows * C;
     const std::int32_t* atoms = order_.data() + tile.first;
 
     // Density. In the first layer mixing is folded into the radial functions, so D is A.
@@ -221,40 +239,10 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         const std::int64_t i = atoms[a];
         Value* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
         Scalar rho(0), pair(0);
-        const auto outputs = static_cast<std::ptrdiff_t>(layer.radial->outputs());
-        Edge geometry[batch_size];
-        PathEdge<Value> edges[batch_size];
-        int count = 0;
-        for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
-             e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
-            Edge& edge = geometry[count];
-            if (!edge_geometry(e, edge, w)) continue;
-            const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
-            const int zj = species_[j];
-            Value* R = w.R.data() + count * outputs;
-            Value* M = w.M.data() + static_cast<std::ptrdiff_t>(count) * layer.coupling_size;
-            edge_radial(layer, false, tile.species, zj, edge.r, w, R, w.dR.data());
-            const StageScope scope(w.counts, Stage::Geometry);
-            couple<false>(layer.coupling.view(), edge.Y, M);
-            edges[count] = {M, R, nullptr, first ? nullptr : state.u.data() + j * u_rows * C};
-            if (layer.density) rho += Scalar(P::element(R, layer.radial->rows() * C));
-            if (first && plan_.has_zbl) {
-                double slope = 0;
-                const double energy =
-                    0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(tile.species) * plan_.active.size() +
-                                              static_cast<std::size_t>(zj)],
-                              plan_.zbl, real_part(edge.r), slope);
-                if constexpr (P::dual)
-                    pair += Scalar(energy, 0.5 * slope * edge.r.du);
-                else
-                    pair += energy;
-            }
-            if (++count == batch_size) {
-                add_batch(layer, w, first, edges, geometry, count, Di);
-                count = 0;
-            }
-        }
-        add_batch(layer, w, first, edges, geometry, count, Di);
+        if constexpr (P::dual)
+            add_dual_edges(t, w, i, tile.species, Di, rho, pair);
+        else
+            add_edges(t, w, i, tile.species, Di, rho, pair);
         state.one_over[static_cast<std::size_t>(i)] = Scalar(1) / (Scalar(1) + rho);
         if constexpr (P::dual)
             w.gradient[layout_->scale] += static_cast<Real>((energy_bar(i) * pair).du);
@@ -288,15 +276,18 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
     // Product, then h = out B + skip.
     const ProductProgram program = layer.product.program();
     const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
-    for (int a = 0; a < tile.count; ++a) {
+    {
         StageScope scope(w.counts, Stage::ProductForward);
-        scope.work((program.node_count + program.term_count + program.group_count) * double(C),
+        scope.work((program.node_count + program.term_count + program.group_count) * double(C) * tile.count,
                    program.term_count * double(C) * sizeof(Real));
-        for (int b = 0; b < C / P::width; ++b)
-            product_forward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width,
-                               C, w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C + b * P::width,
-                               w.B.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C + b * P::width,
-                               reinterpret_cast<P*>(w.products.data()));
+        P* scratch = reinterpret_cast<P*>(w.products.data());
+        int a = 0;
+        for (; a + product_atoms <= tile.count; a += product_atoms)
+            product_forward_atoms<P, product_atoms>(program, coefficients, C, w.A.data() + a * a_stride, a_stride,
+                                                    w.B.data() + a * b_stride, b_stride, scratch);
+        for (; a < tile.count; ++a)
+            product_forward_atoms<P, 1>(program, coefficients, C, w.A.data() + a * a_stride, a_stride,
+                                        w.B.data() + a * b_stride, b_stride, scratch);
     }
     for (int a = 0; a < tile.count; ++a) {
         Value* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
@@ -351,22 +342,24 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
                             state.D.data() + atom * density_rows * C);
         }
     }
+    for (int L = 0; L <= layer.hidden_out; ++L) {
+        const int m = 2 * L + 1, row = L * L * C;
+        const Rows<const Value> in{w.h.data() + row, m, b_stride};
+        mix_rows(false, w, tile.count * m, in, next.up[static_cast<std::size_t>(L)].forward,
+                 {w.B.data() + row, m, b_stride});
+        if (next.skip && L <= next.hidden_out)
+            mix_rows(false, w, tile.count * m, in,
+                     next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].forward,
+                     {w.Bbar.data() + row, m, b_stride});
+    }
     for (int a = 0; a < tile.count; ++a) {
         const std::ptrdiff_t atom = atoms[a];
-        Value* h = w.h.data() + static_cast<std::ptrdiff_t>(a) * b_rows * C;
+        std::copy_n(w.B.data() + a * b_stride, b_stride, next_state.u.data() + atom * b_stride);
         if (next.skip) {
+            // Where the next layer's h has more rows than ours, nothing is skipped to them.
+            const int common = std::min(skip_rows, b_rows) * C;
             Value* skip = next_state.skip.data() + atom * skip_rows * C;
-            std::fill(skip, skip + skip_rows * C, Value(0));
-        }
-        for (int L = 0; L <= layer.hidden_out; ++L) {
-            const int m = 2 * L + 1;
-            const Rows<const Value> in{h + L * L * C, m, 0};
-            mix_rows(false, w, m, in, next.up[static_cast<std::size_t>(L)].forward,
-                     {next_state.u.data() + (atom * b_rows + L * L) * C, m, 0});
-            if (next.skip && L <= next.hidden_out)
-                mix_rows(false, w, m, in,
-                         next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].forward,
-                         {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0});
+            std::fill(std::copy_n(w.Bbar.data() + a * b_stride, common, skip), skip + skip_rows * C, Value(0));
         }
     }
 }
@@ -379,34 +372,40 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
     const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
     const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
               b_rows = square(layer.hidden_out + 1);
+    const std::ptrdiff_t a_stride = a_rows * C, b_stride = b_rows * C;
     const std::int32_t* atoms = order_.data() + tile.first;
-    const auto tile_rows = static_cast<std::ptrdiff_t>(tile.count);
 
     // h̄ = ū up^T + h̄_next skip^T + readout.
     if (!last) {
         const LayerPlan<Real>& next = plan_.layers[static_cast<std::size_t>(t) + 1];
         const LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
         const int skip_rows = square(next.hidden_out + 1);
+        const int common = std::min(skip_rows, b_rows) * C;
         for (int a = 0; a < tile.count; ++a) {
             const std::ptrdiff_t atom = atoms[a];
-            const Value* A = state.A.data() + atom * a_rows * C;
-            std::copy(A, A + a_rows * C, w.A.data() + a * a_rows * C);
-            Value* hbar = w.hbar.data() + a * b_rows * C;
-            for (int L = 0; L <= layer.hidden_out; ++L) {
-                const int m = 2 * L + 1;
-                mix_rows(false, w, m, {next_state.ubar.data() + (atom * b_rows + L * L) * C, m, 0},
-                         next.up[static_cast<std::size_t>(L)].backward, {hbar + L * L * C, m, 0});
-                if (next.skip && L <= next.hidden_out)
-                    mix_rows(
-                        true, w, m, {next_state.skip.data() + (atom * skip_rows + L * L) * C, m, 0},
-                        next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].backward,
-                        {hbar + L * L * C, m, 0});
-            }
-            if (layer.has_readout && layer.readout.hidden == 0)
+            std::copy_n(state.A.data() + atom * a_rows * C, a_rows * C, w.A.data() + a * a_rows * C);
+            std::copy_n(next_state.ubar.data() + atom * b_stride, b_stride, w.B.data() + a * b_stride);
+            if (next.skip)
+                std::copy_n(next_state.skip.data() + atom * skip_rows * C, common, w.Bbar.data() + a * b_stride);
+        }
+        for (int L = 0; L <= layer.hidden_out; ++L) {
+            const int m = 2 * L + 1, row = L * L * C;
+            const Rows<Value> out{w.hbar.data() + row, m, b_stride};
+            mix_rows(false, w, tile.count * m, {w.B.data() + row, m, b_stride},
+                     next.up[static_cast<std::size_t>(L)].backward, out);
+            if (next.skip && L <= next.hidden_out)
+                mix_rows(
+                    true, w, tile.count * m, {w.Bbar.data() + row, m, b_stride},
+                    next.skip_weights[static_cast<std::size_t>(tile.species)][static_cast<std::size_t>(L)].backward,
+                    out);
+        }
+        if (layer.has_readout && layer.readout.hidden == 0)
+            for (int a = 0; a < tile.count; ++a) {
+                Value* hbar = w.hbar.data() + a * b_stride;
                 for (int k = 0; k < plan_.channels; ++k)
                     P::set_element(
                         hbar, k, P::element(hbar, k) + Value(plan_.scale * layer.readout.w[k] * energy_bar(atoms[a])));
-        }
+            }
     }
     if (layer.skip && !first)
         for (int a = 0; a < tile.count; ++a) {
@@ -424,16 +423,21 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
     }
     const ProductProgram program = layer.product.program();
     const Real* coefficients = layer.product_coefficients[static_cast<std::size_t>(tile.species)].data();
-    for (std::ptrdiff_t a = 0; a < tile_rows; ++a) {
+    {
         StageScope scope(w.counts, Stage::ProductBackward);
-        scope.work((3 * program.node_count + 2 * program.term_count + 2 * program.group_count) * double(C),
+        scope.work((3 * program.node_count + 2 * program.term_count + 2 * program.group_count) * double(C) * tile.count,
                    program.term_count * double(C) * sizeof(Real));
-        for (int b = 0; b < C / P::width; ++b)
-            product_backward<P>(program, coefficients + static_cast<std::ptrdiff_t>(b) * program.term_count * P::width,
-                                C, w.A.data() + a * a_rows * C + b * P::width,
-                                w.Bbar.data() + a * b_rows * C + b * P::width,
-                                w.Abar.data() + a * a_rows * C + b * P::width, reinterpret_cast<P*>(w.products.data()),
-                                product_bar(t, w, tile.species, b));
+        P* scratch = reinterpret_cast<P*>(w.products.data());
+        Real* bar = product_bar(t, w, tile.species, 0);
+        int a = 0;
+        for (; a + product_atoms <= tile.count; a += product_atoms)
+            product_backward_atoms<P, product_atoms>(program, coefficients, C, w.A.data() + a * a_stride, a_stride,
+                                                     w.Bbar.data() + a * b_stride, b_stride,
+                                                     w.Abar.data() + a * a_stride, scratch, bar);
+        for (; a < tile.count; ++a)
+            product_backward_atoms<P, 1>(program, coefficients, C, w.A.data() + a * a_stride, a_stride,
+                                         w.Bbar.data() + a * b_stride, b_stride, w.Abar.data() + a * a_stride, scratch,
+                                         bar);
     }
 
     // A = A0 / (1 + ρ): ρ̄ = -Σ Ā A / (1 + ρ), Ā0 = Ā / (1 + ρ).
@@ -478,103 +482,6 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
     }
 }
 
-/// From D̄_i and ρ̄_i to ū of the neighbours, ∂E/∂r_ij, forces and virials.
-template <class P>
-void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const Value* Dbar, Scalar rho_bar,
-                                 const Properties& what, Result& result) {
-    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
-    LayerState& state = states_[static_cast<std::size_t>(t)];
-    const bool first = t == 0;
-    const int C = plan_.padded, u_rows = square(layer.hidden_in + 1), y_rows = square(plan_.l_max + 1);
-    double* force_i = result.forces.data() + 3 * i;
-    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
-         e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
-        Edge edge;
-        if (!edge_geometry(e, edge, w)) continue;
-        const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
-        const int zj = species_[j];
-        const std::int32_t slot = scatter_.slot(e);
-        const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
-        edge_radial(layer, true, zi, zj, edge.r, w, w.R.data(), w.dR.data());
-        {
-            const StageScope scope(w.counts, Stage::Geometry);
-            couple<false>(layer.coupling.view(), edge.Y, w.M.data());
-        }
-        const Real* u = first ? nullptr : state.u.data() + j * u_rows * C;
-        Real* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
-        P* lanes = reinterpret_cast<P*>(w.lanes.data());  // Ȳ, M̄, r̄
-        const int sums = y_rows + layer.coupling_size + 1;
-        for (int y = 0; y < y_rows; ++y) lanes[y] = P::zero();
-        P& radial_lanes = lanes[sums - 1];
-        radial_lanes = P::zero();
-        {
-            StageScope scope(w.counts, Stage::DensityBackward);
-            scope.work(layer.backward_work(first) * double(C), first ? 0 : 3.0 * u_rows * C * sizeof(Real));
-            for (const PathShape& path : layer.paths) {
-                const bool bare = path.l1 == 0;
-                const PathEdge<Real> view{bare ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling,
-                                          w.R.data() + path.radial, w.dR.data() + path.radial,
-                                          first ? nullptr : u + path.feature * C};
-                P* msum = lanes + (bare ? path.l3 * path.l3 : y_rows + path.coupling);
-                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                    if (first)
-                        path_backward<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C, ubar, radial_lanes,
-                                                       msum);
-                    else
-                        path_backward<P, D1, D3, true>(blocks(), C, view, Dbar + path.density * C,
-                                                       ubar + path.feature * C, radial_lanes, msum);
-                });
-            }
-            for (int p = 0; p < sums; p += P::width) lane_sums(lanes + p).store(w.sums.data() + p);
-        }
-        const StageScope scope(w.counts, Stage::Geometry);  // and what is left of the edge
-        Real* Ybar = w.sums.data();
-        double radial_bar = static_cast<double>(w.sums[static_cast<std::size_t>(sums - 1)]);
-        couple<true>(layer.coupling_transposed.view(), w.sums.data() + y_rows, Ybar);
-        if (layer.density)
-            radial_bar += rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(layer.radial->rows() * C)]);
-        if (first && plan_.has_zbl) {
-            double slope = 0;
-            zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)],
-                plan_.zbl, edge.r, slope);
-            radial_bar += 0.5 * plan_.scale * slope;
-        }
-
-        // g = ∂E/∂r_ij = r̄ r̂ + (1 - r̂ r̂^T) ∇_r̂ / r.
-        double Yb[most_harmonics], gradient[3];
-        for (int y = 0; y < y_rows; ++y) Yb[y] = static_cast<double>(Ybar[y]);
-        with_l_max<Int>(plan_.l_max, [&](auto L) {
-            spherical_harmonics_backward<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Yb, gradient);
-        });
-        const double along = edge.x[0] * gradient[0] + edge.x[1] * gradient[1] + edge.x[2] * gradient[2];
-        double g[3];
-        for (int c = 0; c < 3; ++c) g[c] = radial_bar * edge.x[c] + (gradient[c] - along * edge.x[c]) / edge.r;
-
-        double* force_j = (slot >= 0 ? result.forces.data() : w.foreign_forces.data()) + 3 * target;
-        double tensor[9];  // r_ij ⊗ (force on j along this edge)
-        for (int c = 0; c < 3; ++c) {
-            force_i[c] += g[c];
-            force_j[c] -= g[c];
-            for (int d = 0; d < 3; ++d) tensor[3 * c + d] = -edge.r * edge.x[c] * g[d];
-        }
-        for (std::size_t c = 0; c < 9; ++c) w.virial[c] += tensor[c];
-        if (what.virials) {
-            double* own = result.virials.data() + 9 * i;
-            double* other = (slot >= 0 ? result.virials.data() : w.foreign_virials.data()) + 9 * target;
-            for (int c = 0; c < 3; ++c)
-                for (int d = 0; d < 3; ++d) {
-                    const double half = 0.25 * (tensor[3 * c + d] + tensor[3 * d + c]);
-                    own[3 * c + d] += half;
-                    other[3 * c + d] += half;
-                }
-        }
-        if (what.centroid_virials) {
-            double* other = (slot >= 0 ? result.centroid_virials.data() : w.foreign_centroid.data()) + 9 * target;
-            for (int c = 0; c < 9; ++c) other[c] += tensor[c];
-        }
-    }
-}
-
 template <class P>
 void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W,
                            Rows<Value> out) const {
@@ -587,89 +494,8 @@ void Pipeline<P>::mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, 
         mix<P, false>(blocks(), C, rows, in, W.data(), out);
 }
 
-/// False for pairs beyond the cutoff.
-template <class P>
-bool Pipeline<P>::edge_geometry(std::int64_t e, Edge& edge, Worker& w) const {
-    const StageScope scope(w.counts, Stage::Geometry);
-    using std::sqrt;
-    Scalar d[3];
-    for (int c = 0; c < 3; ++c) {
-        const auto at = static_cast<std::size_t>(3 * e + c);
-        if constexpr (P::dual)
-            d[c] = {graph_->displacement[at], seed_.direction[at]};
-        else
-            d[c] = graph_->displacement[at];
-    }
-    const Scalar r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-    if (real_part(r2) >= plan_.cutoff * plan_.cutoff) return false;
-    edge.r = sqrt(r2);
-    for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
-    Scalar Y[most_harmonics];
-    with_l_max<Int>(plan_.l_max,
-                    [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
-    for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = Value(Y[y]);
-    return true;
-}
-
-template <class P>
-void Pipeline<P>::edge_radial(const LayerPlan<Real>& layer, bool derivative, int zi, int zj, Scalar r, Worker& w,
-                              Value* R, Value* dR) const {
-    const bool tabulated = plan_.intervals > 0 && real_part(r) >= table_low;
-    if constexpr (P::dual) {
-        radial_dual<P>(plan_.table(layer, zi, zj), r, R);  // training refuses closer pairs
-    } else if (tabulated) {
-        StageScope scope(w.counts, Stage::Radial);
-        const RadialTable<Real> table = plan_.table(layer, zi, zj);
-        const double touched = double(table.outputs) * (spline_degree<Real> + 1);
-        scope.work(touched * (derivative ? 2 : 1), touched * sizeof(Real));
-        const Blocks all{0, table.outputs / P::width, 1};
-        if (derivative)
-            radial_splined<P, true>(table, r, all, R, dR);
-        else
-            radial_splined<P, false>(table, r, all, R, dR);
-    } else {
-        layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)],
-                               r, w.exact.data(), w.exact_slope.data(), w.radial);
-        for (std::size_t c = 0; c < static_cast<std::size_t>(layer.radial->outputs()); ++c) {
-            R[c] = static_cast<Real>(w.exact[c]);
-            dR[c] = static_cast<Real>(w.exact_slope[c]);
-        }
-    }
-}
-
-/// D_i += the edges of a batch, path by path.
-template <class P>
-void Pipeline<P>::add_batch(const LayerPlan<Real>& layer, Worker& w, bool first, const PathEdge<Value>* edges,
-                            const Edge* geometry, int count, Value* D) const {
-    if (count == 0) return;
-    const int C = plan_.padded;
-    StageScope scope(w.counts, Stage::DensityForward);
-    scope.work(count * layer.forward_work(first) * double(C),
-               first ? 0 : count * double(square(layer.hidden_in + 1) * C) * sizeof(Real));
-    for (const PathShape& path : layer.paths) {
-        PathEdge<Value> view[batch_size];
-        for (int e = 0; e < count; ++e)
-            view[e] = {path.l1 == 0 ? geometry[e].Y + path.l3 * path.l3 : edges[e].M + path.coupling,
-                       edges[e].R + path.radial, nullptr, first ? nullptr : edges[e].u + path.feature * C};
-        Value* Dp = D + path.density * C;
-        with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-            // Wider features leave fewer registers for edges.
-            constexpr int together = P::dual ? 1 : D1 <= 3 ? batch_size : 2;
-            int e = 0;
-            if (first) {
-                for (; e + batch_size <= count; e += batch_size)
-                    path_forward<P, 1, D3, false, batch_size>(blocks(), C, view + e, Dp);
-                for (; e < count; ++e) path_forward<P, 1, D3, false, 1>(blocks(), C, view + e, Dp);
-            } else {
-                for (; e + together <= count; e += together)
-                    path_forward<P, D1, D3, true, together>(blocks(), C, view + e, Dp);
-                for (; e < count; ++e) path_forward<P, D1, D3, true, 1>(blocks(), C, view + e, Dp);
-            }
-        });
-    }
-}
-
 }  // namespace equipot::kernels
 
+#include "kokkos_kernels/pipeline_edges.hpp"
 #include "kokkos_kernels/pipeline_gradient.hpp"
 #include "kokkos_kernels/pipeline_setup.hpp"

@@ -89,6 +89,63 @@ void Pipeline<P>::gradient_features(int t, Worker& w, const Tile& tile) {
     }
 }
 
+/// False for pairs beyond the cutoff.
+template <class P>
+bool Pipeline<P>::dual_geometry(std::int64_t e, Edge& edge) const {
+    Scalar d[3];
+    for (int c = 0; c < 3; ++c) {
+        const auto at = static_cast<std::size_t>(3 * e + c);
+        d[c] = {graph_->displacement[at], seed_.direction[at]};
+    }
+    const Scalar r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+    if (r2.re >= plan_.cutoff * plan_.cutoff) return false;
+    edge.r = sqrt(r2);
+    for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
+    Scalar Y[most_harmonics];
+    with_l_max<Int>(plan_.l_max,
+                    [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
+    for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = Value(Y[y]);
+    return true;
+}
+
+/// D_i += all edges of atom i; also its ρ and pair energy. Training refuses pairs closer than the tables begin.
+template <class P>
+void Pipeline<P>::add_dual_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    const LayerState& state = states_[static_cast<std::size_t>(t)];
+    const bool first = t == 0;
+    const int C = plan_.padded, u_rows = square(layer.hidden_in + 1);
+    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
+         e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
+        Edge edge;
+        if (!dual_geometry(e, edge)) continue;
+        const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
+        const int zj = species_[j];
+        radial_dual<P>(plan_.table(layer, zi, zj), edge.r, w.R.data());
+        couple<false>(layer.coupling.view(), edge.Y, w.M.data());
+        const Value* u = first ? nullptr : state.u.data() + j * u_rows * C;
+        for (const PathShape& path : layer.paths) {
+            const Value* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
+            const PathEdges<Value> view{M, w.R.data() + path.radial, nullptr, &u, nullptr, path.feature * C};
+            with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                if (first)
+                    path_forward<P, 1, D3, false, 1>(blocks(), C, view, D + path.density * C);
+                else
+                    path_forward<P, D1, D3, true, 1>(blocks(), C, view, D + path.density * C);
+            });
+        }
+        if (layer.density) rho += Scalar(P::element(w.R.data(), layer.radial->rows() * C));
+        if (first && plan_.has_zbl) {
+            double slope = 0;
+            const double energy =
+                0.5 *
+                zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)],
+                    plan_.zbl, edge.r.re, slope);
+            pair += Scalar(energy, 0.5 * slope * edge.r.du);
+        }
+    }
+}
+
 /// From D̄_i and ρ̄_i to ū of the neighbours and the adjoint of the radial tables.
 template <class P>
 void Pipeline<P>::gradient_edges(int t, Worker& w, std::int64_t i, int zi, const Value* Dbar, Scalar rho_bar) {
@@ -99,26 +156,26 @@ void Pipeline<P>::gradient_edges(int t, Worker& w, std::int64_t i, int zi, const
     for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
          e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
         Edge edge;
-        if (!edge_geometry(e, edge, w)) continue;
+        if (!dual_geometry(e, edge)) continue;
         const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
         const int zj = species_[j];
         const std::int32_t slot = scatter_.slot(e);
         const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
-        if (!first) edge_radial(layer, true, zi, zj, edge.r, w, w.R.data(), nullptr);
+        if (!first) radial_dual<P>(plan_.table(layer, zi, zj), edge.r, w.R.data());
         couple<false>(layer.coupling.view(), edge.Y, w.M.data());
         const Value* u = first ? nullptr : state.u.data() + j * u_rows * C;
         Value* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
         Value* Rbar = w.dR.data();
         for (const PathShape& path : layer.paths) {
             const Value* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
-            const PathEdge<Value> view{M, w.R.data() + path.radial, nullptr, first ? nullptr : u + path.feature * C};
+            const PathEdges<Value> view{M, w.R.data() + path.radial, nullptr, &u, &ubar, path.feature * C};
             with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
                 if (first)
-                    path_backward_radial<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C, ubar,
+                    path_backward_radial<P, 1, D3, false>(blocks(), C, view, Dbar + path.density * C,
                                                           Rbar + path.radial);
                 else
                     path_backward_radial<P, D1, D3, true>(blocks(), C, view, Dbar + path.density * C,
-                                                          ubar + path.feature * C, Rbar + path.radial);
+                                                          Rbar + path.radial);
             });
         }
         if (layer.density) {

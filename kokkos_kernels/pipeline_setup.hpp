@@ -102,19 +102,25 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
         b_rows = std::max(b_rows, out_rows);
         density_rows = std::max(density_rows, static_cast<std::size_t>(layer.density_rows));
         const ProductProgram program = layer.product.program();
-        packs = std::max(packs, static_cast<std::size_t>(2 * program.node_count + program.inputs));
+        packs = std::max(packs, product_scratch(program, product_atoms));
     }
     result.features.assign(what.features ? owned * feature_width : 0, 0.0);
+
+    std::int64_t most = 0;
+    for (std::size_t i = 0; i < owned; ++i) most = std::max(most, graph.first[i + 1] - graph.first[i]);
+    const auto most_edges = static_cast<std::size_t>(most);
 
     workers_.resize(static_cast<std::size_t>(scatter_.chunks()));
     for_chunks("equipot::workspace", [&](int chunk) {
         Worker& w = workers_[static_cast<std::size_t>(chunk)];
         const auto foreign = static_cast<std::size_t>(scatter_.foreign(chunk));
-        w.R.reserve(batch_size * edge_outputs);
-        w.dR.reserve(edge_outputs);
-        w.M.reserve(batch_size * coupling);
-        w.lanes.reserve((a_rows + coupling + 1 + P::width) * P::width);
-        w.sums.reserve(a_rows + coupling + 1 + P::width);
+        w.edges.reserve(most_edges);
+        w.Y.reserve(a_rows * P::width);
+        w.M.reserve(coupling * P::width);
+        for (Scratch<Value>* buffer : {&w.R, &w.dR}) buffer->reserve(P::dual ? edge_outputs : batch_size * C);
+        for (Scratch<Value>* buffer : {&w.exact_R, &w.exact_dR}) buffer->reserve(batch_size * edge_outputs);
+        w.lanes.reserve(((a_rows + coupling + 1) * batch_size + P::width) * P::width);
+        w.sums.reserve((a_rows + coupling + 1 + P::width) * P::width);
         w.D.reserve(tile_size * density_rows * C);
         for (Scratch<Value>* buffer : {&w.A, &w.Abar}) buffer->reserve(tile_size * a_rows * C);
         for (Scratch<Value>* buffer : {&w.B, &w.Bbar, &w.h, &w.hbar}) buffer->reserve(tile_size * b_rows * C);

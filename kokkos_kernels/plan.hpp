@@ -14,6 +14,7 @@
 
 #include "equivariance/clebsch_gordan.hpp"
 #include "kokkos_kernels/density.hpp"
+#include "kokkos_kernels/mixing.hpp"
 #include "kokkos_kernels/pair.hpp"
 #include "kokkos_kernels/product.hpp"
 #include "kokkos_kernels/product_program.hpp"
@@ -34,19 +35,20 @@ Buffer<T> make_buffer(const char* label, std::size_t size) {
 
 inline int square(int n) { return n * n; }
 
-/// Square weights [padded, padded] with zero padding, and the transpose for the adjoint.
+/// Square weights [padded, padded] with zero padding, as mixing wants them, and the transpose for the adjoint.
 template <class Real>
 struct MixWeights {
     Buffer<Real> forward, backward;
 
     MixWeights() = default;
     MixWeights(const double* W, int channels, int padded)
-        : forward("mix", static_cast<std::size_t>(square(padded))),
-          backward("mixT", static_cast<std::size_t>(square(padded))) {
+        : forward("mix", mix_size<Real>(padded)), backward("mixT", mix_size<Real>(padded)) {
         for (int i = 0; i < channels; ++i)
             for (int j = 0; j < channels; ++j) {
-                forward(static_cast<std::size_t>(i * padded + j)) = static_cast<Real>(W[i * channels + j]);
-                backward(static_cast<std::size_t>(j * padded + i)) = static_cast<Real>(W[i * channels + j]);
+                forward(static_cast<std::size_t>(mix_index<Real>(padded, i, j))) =
+                    static_cast<Real>(W[i * channels + j]);
+                backward(static_cast<std::size_t>(mix_index<Real>(padded, j, i))) =
+                    static_cast<Real>(W[i * channels + j]);
             }
     }
 };
@@ -96,18 +98,6 @@ struct LayerPlan {
 
     ProductTables product;
     std::vector<Buffer<Real>> product_coefficients;  // [species], [blocks][terms][width]
-
-    /// Multiply-adds per channel and edge of the density stage, for the profile.
-    [[nodiscard]] double forward_work(bool first) const {
-        double work = 0;
-        for (const PathShape& p : paths) work += (first ? 0 : 2 * p.l1 + 1) + (2 * p.l1 + 1) * (2 * p.l3 + 1);
-        return work;
-    }
-    [[nodiscard]] double backward_work(bool first) const {
-        double work = 0;
-        for (const PathShape& p : paths) work += (2 * p.l1 + 1) * (2 * (2 * p.l3 + 1) + (first ? 1 : 4));
-        return work;
-    }
 
     Buffer<double> readout_w, readout_v;
     ReadoutWeights readout{};

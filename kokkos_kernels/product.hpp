@@ -41,7 +41,7 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
         const ProductGroup group = program.groups[g];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t)
-            sum += Weight::load(coefficients + static_cast<long>(t) * P::width) *
+            sum += Weight::load(coefficients + static_cast<long>(t) * Weight::width) *
                    P::load(A + program.variables[t] * channels);
         P b = P::load(B + group.output * channels);
         b += node[group.node] * sum;
@@ -72,7 +72,7 @@ KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program,
         const P bnode = bbar * node[group.node];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t) {
-            const Weight c = Weight::load(coefficients + static_cast<long>(t) * P::width);
+            const Weight c = Weight::load(coefficients + static_cast<long>(t) * Weight::width);
             const int v = program.variables[t];
             const P a = P::load(A + v * channels);
             sum += c * a;
@@ -92,6 +92,69 @@ KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program,
         nodebar[parent] += nodebar[n] * P::load(A + v * channels);
     }
     for (int v = 0; v < program.inputs; ++v) abar[v].store(Abar + v * channels);
+}
+
+/// Packs of scratch that the product of N atoms needs.
+inline std::size_t product_scratch(const ProductProgram& program, int atoms) {
+    return static_cast<std::size_t>(atoms) *
+           static_cast<std::size_t>(2 * program.node_count + 3 * program.inputs + program.outputs);
+}
+
+/// product_forward for all channels of N atoms of one species, whose rows of A and B lie the strides apart. They share
+/// coefficients and the walk through the program.
+template <class P, int N, class Value = typename P::Value, class Real = typename P::Real>
+void product_forward_atoms(const ProductProgram& program, const Real* coefficients, int channels, const Value* A,
+                           long a_stride, Value* B, long b_stride, P* scratch) {
+    if constexpr (N == 1) {
+        for (int c = 0; c < channels; c += P::width)
+            product_forward<P>(program, coefficients + static_cast<long>(c) * program.term_count, channels, A + c,
+                               B + c, scratch);
+    } else {
+        Value* a = reinterpret_cast<Value*>(scratch);
+        Value* b = a + program.inputs * N * P::width;
+        auto* rest = reinterpret_cast<AtomPacks<P, N>*>(b + program.outputs * N * P::width);
+        for (int c = 0; c < channels; c += P::width) {
+            for (int v = 0; v < program.inputs; ++v)
+                for (int i = 0; i < N; ++i)
+                    P::load(A + i * a_stride + v * channels + c).store(a + (v * N + i) * P::width);
+            product_forward<AtomPacks<P, N>>(program, coefficients + static_cast<long>(c) * program.term_count,
+                                             N * P::width, a, b, rest);
+            for (int o = 0; o < program.outputs; ++o)
+                for (int i = 0; i < N; ++i)
+                    P::load(b + (o * N + i) * P::width).store(B + i * b_stride + o * channels + c);
+        }
+    }
+}
+
+/// Its adjoint, likewise.
+template <class P, int N, class Value = typename P::Value, class Real = typename P::Real>
+void product_backward_atoms(const ProductProgram& program, const Real* coefficients, int channels, const Value* A,
+                            long a_stride, const Value* Bbar, long b_stride, Value* Abar, P* scratch,
+                            [[maybe_unused]] Real* cbar = nullptr) {
+    if constexpr (N == 1) {
+        for (int c = 0; c < channels; c += P::width)
+            product_backward<P>(program, coefficients + static_cast<long>(c) * program.term_count, channels, A + c,
+                                Bbar + c, Abar + c, scratch,
+                                P::dual ? cbar + static_cast<long>(c) * program.term_count : nullptr);
+    } else {
+        Value* a = reinterpret_cast<Value*>(scratch);
+        Value* abar = a + program.inputs * N * P::width;
+        Value* bbar = abar + program.inputs * N * P::width;
+        auto* rest = reinterpret_cast<AtomPacks<P, N>*>(bbar + program.outputs * N * P::width);
+        for (int c = 0; c < channels; c += P::width) {
+            for (int v = 0; v < program.inputs; ++v)
+                for (int i = 0; i < N; ++i)
+                    P::load(A + i * a_stride + v * channels + c).store(a + (v * N + i) * P::width);
+            for (int o = 0; o < program.outputs; ++o)
+                for (int i = 0; i < N; ++i)
+                    P::load(Bbar + i * b_stride + o * channels + c).store(bbar + (o * N + i) * P::width);
+            product_backward<AtomPacks<P, N>>(program, coefficients + static_cast<long>(c) * program.term_count,
+                                              N * P::width, a, bbar, abar, rest);
+            for (int v = 0; v < program.inputs; ++v)
+                for (int i = 0; i < N; ++i)
+                    P::load(abar + (v * N + i) * P::width).store(Abar + i * a_stride + v * channels + c);
+        }
+    }
 }
 
 }  // namespace equipot::kernels

@@ -60,14 +60,14 @@ KOKKOS_FORCEINLINE_FUNCTION void bspline_weights(S f, S* w, S* dw) {
     }
 }
 
-/// The rows that a distance touches, from `first` on, and their weights for value and derivative.
+/// The rows of coefficients that a distance touches, from `first` on, and their weights for value and derivative.
 template <class Real>
-struct SplineWeights {
+struct CoefficientWeights {
     static constexpr int support = spline_degree<Real> + 1;
     int first;
     double value[support], slope[support];  // slope in 1/Å
 
-    KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, double r) {
+    KOKKOS_FORCEINLINE_FUNCTION CoefficientWeights(const RadialTable<Real>& table, double r) {
         const double t = (r - table.low) * table.inverse_step;
         first = static_cast<int>(t);
         if (first >= table.intervals) first = table.intervals - 1;
@@ -76,72 +76,79 @@ struct SplineWeights {
     }
 };
 
+/// What a distance asks of a table: the first row it touches, and the weights of value and derivative. In float they go
+/// with differences: Σ w a = a_{k+1} - w0 d_k + (w2 + w3) d_{k+1} + w3 d_{k+2} with d_k = a_{k+1} - a_k, as Σ w = 1.
+template <class Real>
+struct SplineWeights {
+    static constexpr bool differences = table_parts<Real> == 2;
+    static constexpr int terms = differences ? 3 : spline_degree<Real> + 1;
+    const Real* row;
+    Real value[terms], slope[terms];
+
+    KOKKOS_FORCEINLINE_FUNCTION SplineWeights() {}
+    KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, double r) {
+        CoefficientWeights<Real> of(table, r);
+        row = table.rows + static_cast<long>(of.first) * table_parts<Real> * table.outputs;
+        double *w = of.value, *dw = of.slope;
+        if constexpr (differences) {
+            w[0] = -w[0], w[1] = w[2] + w[3], w[2] = w[3];
+            dw[0] = -dw[0], dw[1] = dw[2] + dw[3], dw[2] = dw[3];
+        }
+        for (int q = 0; q < terms; ++q) {
+            value[q] = static_cast<Real>(w[q]);
+            slope[q] = static_cast<Real>(dw[q]);
+        }
+    }
+};
+
 namespace detail {
 
-/// Calls store(c, R, dR/dr) for every pack of outputs, dR only with Derivative.
+/// Calls store(c, R, dR/dr), dR only with Derivative, for every pack of outputs from `first` on, of a table with
+/// `outputs` of them.
 template <class P, bool Derivative, class Store, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void radial_rows(const RadialTable<Real>& table, double r, Blocks blocks,
+KOKKOS_FORCEINLINE_FUNCTION void radial_rows(const SplineWeights<Real>& weights, int outputs, int first, Blocks blocks,
                                              const Store& store) {
-    constexpr int support = spline_degree<Real> + 1;
-    const SplineWeights<Real> weights(table, r);
-    if constexpr (table_parts<Real> == 2) {
-        // Σ w a = a_{k+1} - w0 d_k + (w2 + w3) d_{k+1} + w3 d_{k+2} with d_k = a_{k+1} - a_k, as Σ w = 1; likewise the
-        // slope.
-        const double *w = weights.value, *dw = weights.slope;
-        const Real value[3] = {static_cast<Real>(-w[0]), static_cast<Real>(w[2] + w[3]), static_cast<Real>(w[3])};
-        const Real slope[3] = {static_cast<Real>(-dw[0]), static_cast<Real>(dw[2] + dw[3]), static_cast<Real>(dw[3])};
-        const long stride = 2 * static_cast<long>(table.outputs);
-        const Real* differences = table.rows + weights.first * stride + table.outputs;
-        const Real* middle = table.rows + (weights.first + 1) * stride;
-        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-            const int c = b * P::width;
-            P sum = P::load(middle + c), dsum = P::zero();
-            for (int q = 0; q < 3; ++q) {
-                const P d = P::load(differences + q * stride + c);
-                sum += value[q] * d;
-                if constexpr (Derivative) dsum += slope[q] * d;
-            }
-            store(c, sum, dsum);
+    using Weights = SplineWeights<Real>;
+    const long stride = static_cast<long>(table_parts<Real>) * outputs;
+    const Real* rows = weights.row + first + (Weights::differences ? outputs : 0);
+    const Real* middle = weights.row + first + stride;
+    // In registers: stores to R could change the weights, for all the compiler knows.
+    P value[Weights::terms], slope[Weights::terms];
+    for (int q = 0; q < Weights::terms; ++q) {
+        value[q] = P::broadcast(weights.value[q]);
+        if constexpr (Derivative) slope[q] = P::broadcast(weights.slope[q]);
+    }
+    for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
+        const int c = b * P::width;
+        P sum = Weights::differences ? P::load(middle + c) : P::zero(), dsum = P::zero();
+        for (int q = 0; q < Weights::terms; ++q) {
+            const P a = P::load(rows + q * stride + c);
+            sum += value[q] * a;
+            if constexpr (Derivative) dsum += slope[q] * a;
         }
-    } else {
-        Real value[support], slope[support];
-        for (int q = 0; q < support; ++q) {
-            value[q] = static_cast<Real>(weights.value[q]);
-            slope[q] = static_cast<Real>(weights.slope[q]);
-        }
-        const Real* rows = table.rows + static_cast<long>(weights.first) * table.outputs;
-        for (int b = blocks.begin; b < blocks.end; b += blocks.step) {
-            const int c = b * P::width;
-            P sum = P::zero(), dsum = P::zero();
-            for (int q = 0; q < support; ++q) {
-                const P a = P::load(rows + static_cast<long>(q) * table.outputs + c);
-                sum += value[q] * a;
-                if constexpr (Derivative) dsum += slope[q] * a;
-            }
-            store(c, sum, dsum);
-        }
+        store(c, sum, dsum);
     }
 }
 
 }  // namespace detail
 
-/// R[outputs]; with Derivative also dR[outputs] = dR/dr.
+/// R and, with Derivative, dR = dR/dr of the outputs from `first` on, of a table with `outputs` of them.
 template <class P, bool Derivative, class Real = typename P::Real>
-KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const RadialTable<Real>& table, double r, Blocks blocks, Real* R,
-                                                Real* dR) {
-    detail::radial_rows<P, Derivative>(table, r, blocks, [=](int c, P sum, [[maybe_unused]] P dsum) {
+KOKKOS_FORCEINLINE_FUNCTION void radial_splined(const SplineWeights<Real>& weights, int outputs, int first,
+                                                Blocks blocks, Real* R, Real* dR) {
+    detail::radial_rows<P, Derivative>(weights, outputs, first, blocks, [=](int c, P sum, [[maybe_unused]] P dsum) {
         sum.store(R + c);
         if constexpr (Derivative) dsum.store(dR + c);
     });
 }
 
-/// The same at a dual distance: R + ε r' dR/dr.
+/// The same at a dual distance, for all outputs: R + ε r' dR/dr.
 template <class P, class Real = typename P::Real>
 void radial_dual(const RadialTable<Real>& table, Dual<double> r, Dual<Real>* R) {
     using Weight = typename P::Weight;
     const auto along = static_cast<Real>(r.du);
-    detail::radial_rows<Weight, true>(table, r.re, {0, table.outputs / P::width, 1},
-                                      [=](int c, Weight sum, Weight dsum) {
+    detail::radial_rows<Weight, true>(SplineWeights<Real>(table, r.re), table.outputs, 0,
+                                      {0, table.outputs / P::width, 1}, [=](int c, Weight sum, Weight dsum) {
                                           P{sum, along * dsum}.store(R + c);
                                       });
 }
@@ -150,11 +157,11 @@ void radial_dual(const RadialTable<Real>& table, Dual<double> r, Dual<Real>* R) 
 template <class P, class Real = typename P::Real>
 void radial_gradient(const RadialTable<Real>& table, Dual<double> r, const Dual<Real>* Rbar, Real* rows_bar) {
     using Weight = typename P::Weight;
-    const SplineWeights<Real> weights(table, r.re);
+    const CoefficientWeights<Real> weights(table, r.re);
     Real* rows = rows_bar + static_cast<long>(weights.first) * table.outputs;
     for (int c = 0; c < table.outputs; c += P::width) {
         const P rbar = P::load(Rbar + c);
-        for (int q = 0; q < SplineWeights<Real>::support; ++q) {
+        for (int q = 0; q < CoefficientWeights<Real>::support; ++q) {
             Real* target = rows + static_cast<long>(q) * table.outputs + c;
             Weight sum = Weight::load(target);
             sum += static_cast<Real>(weights.value[q]) * rbar.du;

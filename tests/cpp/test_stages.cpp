@@ -19,7 +19,9 @@ using namespace equipot::kernels;
 
 namespace {
 
-struct Isa {};
+struct Isa {
+    static constexpr int registers = 16;
+};
 using P = Pack<double, 4, Isa>;
 
 std::vector<double> random_vector(std::size_t n, unsigned seed) {
@@ -112,7 +114,7 @@ TEST_CASE("splines reproduce polynomials of degree five, with their slopes") {
     const RadialTable<double> table{rows.data(), low, 1 / h, n, outputs};
     double R[outputs], dR[outputs];
     for (const double r : {0.5, 0.63, 1.1, 2.2, 2.25}) {
-        radial_splined<P, true>(table, r, Blocks{0, 1, 1}, R, dR);
+        radial_splined<P, true>(SplineWeights<double>(table, r), outputs, 0, Blocks{0, 1, 1}, R, dR);
         for (int c = 0; c < outputs; ++c) {
             CHECK(R[c] == Approx((c + 1) * f(r)).epsilon(1e-12));
             CHECK(dR[c] == Approx((c + 1) * df(r)).epsilon(1e-11));
@@ -133,7 +135,7 @@ TEST_CASE("float splines have slopes as exact as their values") {
     const RadialTable<float> table{rows.data(), low, 1 / h, n, 1};
     float R = 0, dR = 0;
     for (const double r : {0.5, 0.637, 1.1, 1.499}) {
-        radial_splined<Pack<float, 1, void>, true>(table, r, Blocks{0, 1, 1}, &R, &dR);
+        radial_splined<Pack<float, 1, void>, true>(SplineWeights<float>(table, r), 1, 0, Blocks{0, 1, 1}, &R, &dR);
         CHECK(R == Approx(1 + slope * (r - low)).margin(2e-7));
         CHECK(dR == Approx(slope).epsilon(3e-7));
     }
@@ -144,11 +146,17 @@ TEST_CASE("the density stage and its adjoint") {
     const Blocks blocks{0, channels / P::width, 1};
     const auto M = random_vector(D1 * D3, 2), R = random_vector(channels, 3), dR = random_vector(channels, 4);
     const auto u = random_vector(D1 * channels, 5), Dbar = random_vector(D3 * channels, 6);
-    const PathEdge<double> edge{M.data(), R.data(), dR.data(), u.data()};
+    std::vector<double> ubar(D1 * channels, 0.0), Mbar(D1 * D3 + 1);
+    const double* rows[] = {u.data(), u.data()};
+    double* bars[] = {ubar.data(), ubar.data()};
+    const PathEdges<double> edge{M.data(), R.data(), dR.data(), rows, bars, 0};
     std::vector<double> D(D3 * channels, 0.0), twice(D3 * channels, 0.0);
-    path_forward<P, D1, D3, true, 1>(blocks, channels, &edge, D.data());
-    const PathEdge<double> pair[] = {edge, edge};
-    path_forward<P, D1, D3, true, 2>(blocks, channels, pair, twice.data());
+    path_forward<P, D1, D3, true, 1>(blocks, channels, edge, D.data());
+    // Twice the same edge: entries of M next to each other.
+    std::vector<double> M2, R2(R);
+    for (const double m : M) M2.insert(M2.end(), {m, m});
+    R2.insert(R2.end(), R.begin(), R.end());
+    path_forward<P, D1, D3, true, 2, 2>(blocks, channels, {M2.data(), R2.data(), nullptr, rows, bars, 0}, twice.data());
     for (std::size_t i = 0; i < D.size(); ++i) CHECK(twice[i] == Approx(2 * D[i]));
     for (std::size_t m3 = 0; m3 < D3; ++m3)
         for (std::size_t k = 0; k < channels; ++k) {
@@ -156,10 +164,9 @@ TEST_CASE("the density stage and its adjoint") {
             for (std::size_t m1 = 0; m1 < D1; ++m1) sum += M[m3 * D1 + m1] * u[m1 * channels + k];
             CHECK(D[m3 * channels + k] == Approx(R[k] * sum).margin(1e-13));
         }
-    std::vector<double> ubar(D1 * channels, 0.0), Mbar(D1 * D3 + 1);
     P lanes[D1 * D3 + 1];
     lanes[D1 * D3] = P::zero();
-    path_backward<P, D1, D3, true>(blocks, channels, edge, Dbar.data(), ubar.data(), lanes[D1 * D3], lanes);
+    path_backward<P, D1, D3, true, 1>(blocks, channels, edge, Dbar.data(), lanes + D1 * D3, lanes);
     static_assert((D1 * D3 + 1) % P::width == 0);
     for (int p = 0; p < D1 * D3 + 1; p += P::width) lane_sums(lanes + p).store(Mbar.data() + p);
     const double rbar = Mbar.back();
@@ -169,8 +176,7 @@ TEST_CASE("the density stage and its adjoint") {
     CHECK(inner(u, ubar) == Approx(energy).epsilon(1e-12));
     CHECK(inner(M, Mbar) == Approx(energy).epsilon(1e-12));
     std::vector<double> slope(D3 * channels, 0.0);
-    const PathEdge<double> sloped{M.data(), dR.data(), dR.data(), u.data()};
-    path_forward<P, D1, D3, true, 1>(blocks, channels, &sloped, slope.data());
+    path_forward<P, D1, D3, true, 1>(blocks, channels, {M.data(), dR.data(), nullptr, rows, bars, 0}, slope.data());
     CHECK(rbar == Approx(inner(slope, Dbar)).epsilon(1e-12));
 }
 
@@ -179,8 +185,12 @@ TEST_CASE("mixing multiplies rows, in blocks or alone") {
         constexpr int channels = 12;
         const auto in = random_vector(static_cast<std::size_t>(rows * channels), 7),
                    W = random_vector(channels * channels, 8);
-        std::vector<double> out(in.size(), 1.0);
-        mix<P, true>(Blocks{0, channels / P::width, 1}, channels, rows, {in.data(), 1, channels}, W.data(),
+        std::vector<double> out(in.size(), 1.0), strips(mix_size<double>(channels));
+        for (int k = 0; k < channels; ++k)
+            for (int c = 0; c < channels; ++c)
+                strips[static_cast<std::size_t>(mix_index<double>(channels, k, c))] =
+                    W[static_cast<std::size_t>(k * channels + c)];
+        mix<P, true>(Blocks{0, channels / P::width, 1}, channels, rows, {in.data(), 1, channels}, strips.data(),
                      {out.data(), 1, channels});
         for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r)
             for (std::size_t c = 0; c < channels; ++c) {
