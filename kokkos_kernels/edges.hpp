@@ -9,6 +9,7 @@
 
 #include "kokkos_kernels/angular.hpp"
 #include "kokkos_kernels/lanes.hpp"
+#include "kokkos_kernels/radial.hpp"
 #include "kokkos_kernels/scratch.hpp"
 #include "potential/graph.hpp"
 
@@ -99,6 +100,30 @@ void pack_harmonics(const EdgeList<P>& edges, int at, int l_max, Real* Y) {
             for (int y = 0; y < rows; ++y) values[y].store(Y + y * P::width + piece);
         }
     });
+}
+
+/// Where the edges from `at` on read their tables, which all have the intervals of `grid`: first rows [P::width] and
+/// weights [2 terms][P::width], those of the value first. Edges before the start of the tables get nothing of use.
+template <class P, class Real = typename P::Real>
+void pack_splines(const EdgeList<P>& edges, int at, const RadialTable<Real>& grid, int* rows, Real* weights) {
+    using Lanes = typename EdgePack<P>::Lanes;
+    using Weights = SplineWeights<Real>;
+    double fraction[P::width];
+    for (int lane = 0; lane < P::width; ++lane) {
+        const double t = (edges.r[static_cast<std::size_t>(at + lane)] - grid.low) * grid.inverse_step;
+        rows[lane] = std::min(static_cast<int>(t), grid.intervals - 1);
+        fraction[lane] = t - rows[lane];
+    }
+    for (int piece = 0; piece < P::width; piece += Lanes::width) {
+        Lanes value[spline_degree<Real> + 1], slope[spline_degree<Real> + 1];
+        bspline_weights<spline_degree<Real>>(Lanes::load(fraction + piece), value, slope);
+        Weights::of_coefficients(value);
+        Weights::of_coefficients(slope);
+        for (int q = 0; q < Weights::terms; ++q) {
+            value[q].store(weights + q * P::width + piece);
+            (Lanes(grid.inverse_step) * slope[q]).store(weights + (Weights::terms + q) * P::width + piece);
+        }
+    }
 }
 
 /// g[3][P::width] = ∂E/∂r_ij = r̄ r̂ + (1 - r̂ r̂^T) ∇_r̂ / r, from r̄[P::width] and Ȳ[(l_max + 1)²][P::width].

@@ -87,16 +87,23 @@ struct LaneIndex<8> {
     using type = long long;
 };
 
-// [a0+a1, a2+a3, …, b0+b1, …]
-template <class T, int N, class Isa>
-[[gnu::always_inline]] inline Pack<T, N, Isa> add_pairs(Pack<T, N, Isa> a, Pack<T, N, Isa> b) {
+// Lanes whose bit `Distance` is clear hold sums of a over that bit, the others those of b. One blend and one shuffle.
+template <int Distance, class T, int N, class Isa>
+[[gnu::always_inline]] inline Pack<T, N, Isa> add_across(Pack<T, N, Isa> a, Pack<T, N, Isa> b) {
     typedef typename LaneIndex<sizeof(T)>::type Index __attribute__((vector_size(sizeof(T) * N)));
-    Index even, odd;
+    Index same, other;
     for (int i = 0; i < N; ++i) {
-        even[i] = 2 * i;
-        odd[i] = 2 * i + 1;
+        const int from = (i & Distance) != 0 ? N : 0;
+        same[i] = from + i;
+        other[i] = from + (i ^ Distance);
     }
-    return {__builtin_shuffle(a.v, b.v, even) + __builtin_shuffle(a.v, b.v, odd)};
+    return {__builtin_shuffle(a.v, b.v, same) + __builtin_shuffle(a.v, b.v, other)};
+}
+
+template <int Distance, class T, int N, class Isa>
+[[gnu::always_inline]] inline void sum_across(Pack<T, N, Isa>* p) {
+    for (int i = 0; i < Distance; ++i) p[i] = add_across<Distance>(p[i], p[i + Distance]);
+    if constexpr (Distance > 1) sum_across<Distance / 2>(p);
 }
 
 }  // namespace detail
@@ -105,9 +112,7 @@ template <class T, int N, class Isa>
 /// is overwritten.
 template <class T, int N, class Isa>
 KOKKOS_FORCEINLINE_FUNCTION Pack<T, N, Isa> lane_sums(Pack<T, N, Isa>* p) {
-    if constexpr (N > 1)
-        for (int count = N / 2; count > 0; count /= 2)
-            for (int i = 0; i < count; ++i) p[i] = detail::add_pairs(p[2 * i], p[2 * i + 1]);
+    if constexpr (N > 1) detail::sum_across<N / 2>(p);
     return p[0];
 }
 

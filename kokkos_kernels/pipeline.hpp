@@ -54,8 +54,10 @@ private:
     /// What one thread works with.
     struct Worker {
         std::vector<Tile> tiles;
-        EdgeList<P> edges;                 // of one atom
-        Scratch<Value> Y, M;               // of a pack of edges
+        EdgeList<P> edges;       // of one atom
+        Scratch<Value> Y, M;     // of a pack of edges
+        Scratch<int> table_row;  // likewise
+        Scratch<Real> weights;
         Scratch<Value> R, dR;              // of a batch of edges and one path; over dual lanes, of one edge
         Scratch<Value> exact_R, exact_dR;  // of a batch of edges without table
         Scratch<Value> lanes, sums;  // Ȳ, M̄, r̄: of a batch before, of a pack of edges after their sums over lanes

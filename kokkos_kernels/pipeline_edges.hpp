@@ -7,12 +7,14 @@
 
 namespace equipot::kernels {
 
-/// Y and M of the pack of edges from `at` on.
+/// Y, M and the weights of the splines of the pack of edges from `at` on.
 template <class P>
 void Pipeline<P>::pack_geometry(const LayerPlan<Real>& layer, Worker& w, int at) const {
     const StageScope scope(w.counts, Stage::Geometry);
     pack_harmonics<P>(w.edges, at, plan_.l_max, w.Y.data());
     couple<false>(layer.coupling.view(), reinterpret_cast<const P*>(w.Y.data()), reinterpret_cast<P*>(w.M.data()));
+    if (plan_.intervals > 0)
+        pack_splines<P>(w.edges, at, plan_.table(layer, 0, 0), w.table_row.data(), w.weights.data());
 }
 
 /// What the radial functions of `count` edges from `at` on start from.
@@ -33,7 +35,9 @@ void Pipeline<P>::start_batch(int t, Worker& w, int zi, int at, int count, Batch
         batch.u[e] = t == 0 ? nullptr : state.u.data() + j * u_row;
         batch.tabulated[e] = plan_.intervals > 0 && r >= table_low;
         if (batch.tabulated[e]) {
-            batch.weights[e] = SplineWeights<Real>(plan_.table(layer, zi, zj), r);
+            const int lane = (at + e) % P::width;
+            batch.weights[e] = {plan_.table(layer, zi, zj), w.table_row[static_cast<std::size_t>(lane)],
+                                w.weights.data() + lane, P::width};
             continue;
         }
         layer.radial->evaluate(plan_.active[static_cast<std::size_t>(zi)], plan_.active[static_cast<std::size_t>(zj)],
@@ -96,17 +100,18 @@ void Pipeline<P>::add_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, 
                 Real* Dp = D + path.density * C;
                 with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
                     const auto add = [&]<int Width, bool Features>() {
-                        constexpr int together = how_many_together(Width, P::registers, batch_size);
+                        constexpr int together =
+                            how_many_together(Width, P::registers, Width <= 3 ? batch_size : (batch_size + 1) / 2);
                         int e = 0;
                         for (; e + together <= count; e += together)
                             path_forward<P, Width, D3, Features, together, P::width>(blocks(), C, edges.from(e, C), Dp);
                         for (; e < count; ++e)
                             path_forward<P, Width, D3, Features, 1, P::width>(blocks(), C, edges.from(e, C), Dp);
                     };
-                    if (first)
-                        add.template operator()<1, false>();
-                    else
-                        add.template operator()<D1, true>();
+                    // The first layer has scalars only. Less to compile, too.
+                    if constexpr (D1 == 1)
+                        if (first) return add.template operator()<1, false>();
+                    add.template operator()<D1, true>();
                 });
             }
             if (layer.density) {
@@ -180,10 +185,9 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
                             path_backward<P, Width, D3, Features, 1, P::width, batch_size>(
                                 blocks(), C, edges.from(e, C), Dp, radial_parts + e, msum + e);
                     };
-                    if (first)
-                        back.template operator()<1, false>();
-                    else
-                        back.template operator()<D1, true>();
+                    if constexpr (D1 == 1)
+                        if (first) return back.template operator()<1, false>();
+                    back.template operator()<D1, true>();
                 });
             }
             {

@@ -117,6 +117,8 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
         w.edges.reserve(most_edges);
         w.Y.reserve(a_rows * P::width);
         w.M.reserve(coupling * P::width);
+        w.table_row.reserve(P::width);
+        w.weights.reserve(2 * SplineWeights<Real>::terms * P::width);
         for (Scratch<Value>* buffer : {&w.R, &w.dR}) buffer->reserve(P::dual ? edge_outputs : batch_size * C);
         for (Scratch<Value>* buffer : {&w.exact_R, &w.exact_dR}) buffer->reserve(batch_size * edge_outputs);
         w.lanes.reserve(((a_rows + coupling + 1) * batch_size + P::width) * P::width);

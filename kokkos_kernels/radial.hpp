@@ -9,6 +9,11 @@
 
 namespace equipot::kernels {
 
+/// In float each row of coefficients is followed by its differences to the next row, taken before rounding: a slope
+/// from coefficients that are already rounded would carry their round-off divided by h.
+template <class Real>
+constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
+
 /// One table: `rows` [intervals + degree, parts, outputs] in the working precision.
 template <class Real>
 struct RadialTable {
@@ -17,16 +22,15 @@ struct RadialTable {
     double inverse_step;  ///< 1/Å
     int intervals;
     int outputs;  ///< a multiple of the pack width
+
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION const Real* row(int k) const {
+        return rows + static_cast<long>(k) * table_parts<Real> * outputs;
+    }
 };
 
 /// Quintic in double; cubic in float, where its error is below round-off with tables that still fit the cache.
 template <class Real>
 constexpr int spline_degree = sizeof(Real) == 8 ? 5 : 3;
-
-/// In float each row of coefficients is followed by its differences to the next row, taken before rounding: a slope
-/// from coefficients that are already rounded would carry their round-off divided by h.
-template <class Real>
-constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
 
 /// Weights of the B-splines that overlap an interval, and their derivatives by f.
 template <int Degree, class S>
@@ -85,18 +89,33 @@ struct SplineWeights {
     const Real* row;
     Real value[terms], slope[terms];
 
+    /// The first `terms` of w, from the weights of all coefficients.
+    template <class S>
+    static KOKKOS_FORCEINLINE_FUNCTION void of_coefficients(S* w) {
+        if constexpr (differences) {
+            w[0] = S(-1) * w[0];
+            w[1] = w[2] + w[3];
+            w[2] = w[3];
+        }
+    }
+
     KOKKOS_FORCEINLINE_FUNCTION SplineWeights() {}
     KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, double r) {
         CoefficientWeights<Real> of(table, r);
-        row = table.rows + static_cast<long>(of.first) * table_parts<Real> * table.outputs;
-        double *w = of.value, *dw = of.slope;
-        if constexpr (differences) {
-            w[0] = -w[0], w[1] = w[2] + w[3], w[2] = w[3];
-            dw[0] = -dw[0], dw[1] = dw[2] + dw[3], dw[2] = dw[3];
-        }
+        row = table.row(of.first);
+        of_coefficients(of.value);
+        of_coefficients(of.slope);
         for (int q = 0; q < terms; ++q) {
-            value[q] = static_cast<Real>(w[q]);
-            slope[q] = static_cast<Real>(dw[q]);
+            value[q] = static_cast<Real>(of.value[q]);
+            slope[q] = static_cast<Real>(of.slope[q]);
+        }
+    }
+    /// For the row of interval `k`; weights lie `stride` apart, those of the value first.
+    KOKKOS_FORCEINLINE_FUNCTION SplineWeights(const RadialTable<Real>& table, int k, const Real* weights, int stride)
+        : row(table.row(k)) {
+        for (int q = 0; q < terms; ++q) {
+            value[q] = weights[q * stride];
+            slope[q] = weights[(terms + q) * stride];
         }
     }
 };
