@@ -7,6 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "atom.h"
 #include "comm.h"
@@ -174,6 +177,33 @@ void PairEquipot::coeff(int narg, char **arg) {
     cutoff = engine->potential->cutoff();
     comm_forward = comm_reverse = EquipotHalo::buffer_width(engine->potential->exchange_width());
     if (comm->me == 0) print_summary(arg[2], spline_error);
+    warn_of_crowding();
+}
+
+// Ranks that share a node see the same cores, unless the launcher has bound each to some of them.
+void PairEquipot::warn_of_crowding() {
+    char name[MPI_MAX_PROCESSOR_NAME] = {};
+    int length = 0;
+    MPI_Get_processor_name(name, &length);
+    std::vector<char> names(static_cast<std::size_t>(comm->nprocs) * MPI_MAX_PROCESSOR_NAME);
+    MPI_Allgather(name, MPI_MAX_PROCESSOR_NAME, MPI_CHAR, names.data(), MPI_MAX_PROCESSOR_NAME, MPI_CHAR, world);
+    int mine[2] = {engine->potential->threads(), equipot::available_cores()};
+    std::vector<int> all(2 * static_cast<std::size_t>(comm->nprocs));
+    MPI_Allgather(mine, 2, MPI_INT, all.data(), 2, MPI_INT, world);
+    int ranks = 0, threads = 0, cores = 0;
+    for (int rank = 0; rank < comm->nprocs; ++rank) {
+        if (std::strncmp(name, &names[rank * MPI_MAX_PROCESSOR_NAME], MPI_MAX_PROCESSOR_NAME) != 0) continue;
+        ++ranks;
+        threads += all[2 * rank];
+        cores += all[2 * rank + 1];
+    }
+    cores = std::min(cores, static_cast<int>(std::thread::hardware_concurrency()));
+    if (comm->me == 0 && ranks > 1 && cores > 0 && threads > cores)
+        error->warning(
+            FLERR, fmt::format("pair equipot: {} ranks run {} threads on a node with {} cores, which is slower than "
+                               "one thread per core; run {} rank{} with OMP_NUM_THREADS={}",
+                               ranks, threads, cores, std::min(ranks, cores), std::min(ranks, cores) == 1 ? "" : "s",
+                               std::max(1, cores / ranks)));
 }
 
 void PairEquipot::print_summary(const std::string &file, double spline_error) {

@@ -101,6 +101,7 @@ private:
     void allocate();
     void forget_model();
     void print_summary(const std::string &file, double spline_error);
+    void warn_of_crowding();
     void check_box() const;
     std::string build_graph();
     void add_results();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "runtime.hpp"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -18,16 +17,6 @@ std::mutex mutex;
 int requested = 0;  // 0: not said
 int running = 0;    // 0: not started
 pid_t owner = 0;
-
-int available_cores() {
-#ifdef __linux__
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-#endif
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? static_cast<int>(online) : 1;
-}
 
 int wanted() {
     if (requested > 0) return requested;

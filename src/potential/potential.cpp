@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "potential/potential.hpp"
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <thread>
 
 #include "kokkos_kernels/evaluator.hpp"
 #include "neighbors/neighbors.hpp"
@@ -190,13 +195,18 @@ int Potential::feature_width() const {
     return width;
 }
 
+int Potential::threads() const { return Kokkos::DefaultHostExecutionSpace().concurrency(); }
+
 std::string Potential::execution() const {
-    const int threads = Kokkos::DefaultHostExecutionSpace().concurrency();
+    const int count = threads(), cores = available_cores();
     const char* precision = impl_->options.precision == Precision::Double  ? "double"
                             : impl_->options.precision == Precision::Mixed ? "mixed"
                                                                            : "float";
-    return std::string(Kokkos::DefaultHostExecutionSpace::name()) + ", " + std::to_string(threads) +
-           (threads == 1 ? " thread, " : " threads, ") + impl_->isa + ", " + precision;
+    std::string text = Kokkos::DefaultHostExecutionSpace::name();
+    text += ", " + std::to_string(count) + (count == 1 ? " thread" : " threads");
+    if (count > cores)
+        text += " on " + std::to_string(cores) + (cores == 1 ? " core" : " cores") + " (slower than as many as cores)";
+    return text + ", " + impl_->isa + ", " + precision;
 }
 
 double Potential::measure_peak() const { return impl_->evaluator->measure_peak(); }
@@ -219,6 +229,15 @@ void Potential::compute(const Graph& graph, Exchange& exchange, const Properties
     const std::scoped_lock lock(engine_mutex());
     impl_->adopt(graph.atomic_numbers);
     impl_->evaluator->compute(graph, impl_->species, exchange, what, result);
+}
+
+int available_cores() {
+#ifdef __linux__
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 void ensure_kokkos(int threads) {

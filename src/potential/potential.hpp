@@ -75,6 +75,7 @@ public:
     [[nodiscard]] int exchange_width() const;     ///< the largest row an Exchange will be given
     [[nodiscard]] int feature_width() const;      ///< numbers per atom in Result::features
     [[nodiscard]] std::string execution() const;  ///< for people: "OpenMP, 2 threads, AVX-512, double"
+    [[nodiscard]] int threads() const;
 
     /// Builds radial tables for these elements now instead of at first use. Returns the largest force error of the
     /// tables against the exact radial on a probe structure (eV/Å); 0 with Radial::Exact.
@@ -91,6 +92,9 @@ private:
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+/// Cores that this process may run on.
+int available_cores();
 
 /// Initialises Kokkos once per process if nobody has (threads = 0: OMP_NUM_THREADS or all cores). Never finalised by
 /// us: LAMMPS and Python may load and unload the library in any order.
