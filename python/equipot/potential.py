@@ -66,7 +66,8 @@ def load(
     head
         Which of the model's heads (levels of theory) to use; needed only when it has several.
     dtype
-        ``"float64"``, ``"float32"``, or ``"mixed"`` (float32 with sums of energies, forces and virials in float64).
+        ``"float64"``, or ``"mixed"``: float32 with geometry and the sums of energies, forces and virials in float64.
+        ``"float32"`` is the same on CPUs.
     radial
         ``"splined"`` tabulates the radial functions; ``"exact"`` evaluates their networks on every edge (slow).
 
