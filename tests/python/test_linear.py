@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
+from ase.io import write
 from structures import random_atoms
 
 from equipot import EquipotError, load
@@ -446,6 +448,21 @@ def test_few_and_missing_labels(tmp_path: Path) -> None:
     linear(TINY, tmp_path / "energies", sets=DataSets(only_energy, atomic_energies=dict(E0)), quiet=True)
     only_forces = DataSet([replace(s, energy=None, virial=None) for s in labelled(path, 8)])
     linear(TINY, tmp_path / "forces", sets=DataSets(only_forces, atomic_energies=dict(E0)), quiet=True)
+
+
+def test_a_fit_checks_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = random_potential(tmp_path)
+    frames = []
+    for s in labelled(path, 12):
+        frames.append(s.atoms.copy())
+        frames[-1].calc = SinglePointCalculator(frames[-1], energy=s.energy, forces=s.forces)
+    twin, labels = frames[0].copy(), frames[0].calc.results
+    twin.calc = SinglePointCalculator(twin, energy=labels["energy"] + 1.0, forces=labels["forces"])
+    write(tmp_path / "train.xyz", [*frames, twin], format="extxyz")
+    linear(TINY | {"data": {"train": [str(tmp_path / "train.xyz")]}}, tmp_path / "run")
+    finding = "there twice with different labels"
+    assert finding in " ".join(capsys.readouterr().err.split())
+    assert finding in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from equipot import EquipotError
-from equipot.data import DataSet, atomic_energies, read_data, split
+from equipot.data import DataSet, Finding, atomic_energies, check, read_data, split
 from equipot.fit.settings import Settings, nearest, setting
 
 
@@ -78,6 +78,8 @@ class DataSets:
         Energies of isolated atoms, eV; those left out are found in `train`.
     notes : list of str
         What people should know: which labels were found, where the atomic energies come from.
+    findings : list of Finding
+        What the checks of the data found, for the report.
     estimated : set of int
         Species whose atomic energy is only estimated, by least squares.
     """
@@ -87,6 +89,7 @@ class DataSets:
     test: DataSet = field(default_factory=DataSet)
     atomic_energies: dict[int, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     estimated: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -121,14 +124,16 @@ def read_sets(data: DataSettings, seed: int) -> DataSets:
     valid = read_data(list(data.valid), **data.keys) if data.valid else DataSet()
     test = read_data(list(data.test), **data.keys) if data.test else DataSet()
     notes = [_found("train", train)]
-    whole = train
+    findings = check(train, seed).findings if len(train) else train.findings
+    # Those of isolated atoms may be given here, which the check does not know; DataSets speaks of them.
+    findings = [finding for finding in findings if finding.topic != "atomic energies"]
     if not data.valid and data.valid_fraction > 0 and len(train) > 1:
         train, valid = split(train, valid=data.valid_fraction, seed=seed)
         notes.append(f"{len(valid)} of them are set aside for validation.")
     notes += [_found(name, part) for name, part in (("valid", valid), ("test", test)) if data.valid or part is test]
     given = {_number(symbol): energy for symbol, energy in (data.atomic_energies or {}).items()}
-    notes += [f"{f.severity}: {f.text}" for f in whole.findings if f.severity in ("warning", "error")]
-    return DataSets(train, valid, test, given, [note for note in notes if note])
+    notes += [f"{f.severity}: {f.text}" for f in findings if f.severity in ("warning", "error")]
+    return DataSets(train, valid, test, given, [note for note in notes if note], findings)
 
 
 def _number(symbol: str) -> int:

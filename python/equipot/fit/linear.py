@@ -491,7 +491,7 @@ class LinearFit:
 
     def finish(self, folder: Path, pictures: Mapping[str, Path] | None = None) -> Path:
         """Write the model, test it, and write tables, pictures and the report."""
-        from equipot.evaluate import error_table, parity_picture, predict
+        from equipot.evaluate import error_table, finite, parity_picture, predict
         from equipot.fit.report import write_report
 
         path = folder / "model.equipot"
@@ -506,7 +506,7 @@ class LinearFit:
         }
         compared = {name: (part, predict(potential, part)) for name, part in parts.items() if len(part)}
         tables = {name: error_table(*both) for name, both in compared.items()}
-        card = {**model.card, "errors": {name: table.to_dict() for name, table in tables.items()}}
+        card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
         if self.valid is not None and self.settings.solver.refit:
             card["errors"]["validation, before these data were used too"] = {
                 name: value for name, value in self.validation.items() if np.isfinite(value)
@@ -519,7 +519,8 @@ class LinearFit:
         with suppress(ImportError):  # matplotlib is not a must
             parity_picture(folder / "parity.png", compared)
             shown["Predicted against reference"] = folder / "parity.png"
-        write_report(folder, f"Linear fit of {card['title']}", to_dict(self.settings), [], tables, shown, card)
+        title = f"Linear fit of {card['title']}"
+        write_report(folder, title, to_dict(self.settings), [], tables, shown, card, self.data.findings)
         self.console.print(f"Model: {path}\nReport: {folder / 'report.html'}", markup=False)
         self.console.print(f"{time.monotonic() - self.began:.0f} s in all.")
         return path

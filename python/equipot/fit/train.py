@@ -469,7 +469,9 @@ class _Run:
             parity_picture(parity, compared)
             pictures["Predicted against reference"] = parity
         title, log = f"Training of {model.card['title']}", self.folder.read_log()
-        write_report(self.folder.path, title, to_dict(self.settings), log, tables, pictures, model.card)
+        write_report(
+            self.folder.path, title, to_dict(self.settings), log, tables, pictures, model.card, self.data.findings
+        )
         self.display.note(f"Model: {self.folder.model}\nReport: {self.folder.path / 'report.html'}")
         return self.folder.model
 
