@@ -491,21 +491,19 @@ class LinearFit:
 
     def finish(self, folder: Path, pictures: Mapping[str, Path] | None = None) -> Path:
         """Write the model, test it, and write tables, pictures and the report."""
-        from equipot.evaluate import error_table, finite, parity_picture, predict
-        from equipot.fit.report import write_report
+        from equipot.evaluate import finite
+        from equipot.fit.report import compare, write_report
 
         path = folder / "model.equipot"
         model = self.model(self.card())
         self._add_posterior(model)
         write_model(model, path)
-        potential = load(path)
         parts = {
             "train": self.data.train,
             "valid": self.data.valid if self.validating else DataSet(),
             "test": self.data.test,
         }
-        compared = {name: (part, predict(potential, part)) for name, part in parts.items() if len(part)}
-        tables = {name: error_table(*both) for name, both in compared.items()}
+        tables, drawn = compare(load(path), parts, folder)
         card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
         if self.valid is not None and self.settings.solver.refit:
             card["errors"]["validation, before these data were used too"] = {
@@ -515,11 +513,7 @@ class LinearFit:
         write_model(model, path)
         for name, table in tables.items():
             self.console.print(f"\n{name}\n{table.text()}", markup=False)
-        shown: dict[str, Any] = dict(pictures or {})
-        with suppress(ImportError):  # matplotlib is not a must
-            parity_picture(folder / "parity.png", compared)
-            shown["Predicted against reference"] = folder / "parity.png"
-        title = f"Linear fit of {card['title']}"
+        title, shown = f"Linear fit of {card['title']}", {**(pictures or {}), **drawn}
         write_report(folder, title, to_dict(self.settings), [], tables, shown, card, self.data.findings)
         self.console.print(f"Model: {path}\nReport: {folder / 'report.html'}", markup=False)
         self.console.print(f"{time.monotonic() - self.began:.0f} s in all.")

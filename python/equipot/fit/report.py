@@ -15,15 +15,50 @@ from typing import Any
 
 import numpy as np
 
-from equipot import EquipotError, __version__
+from equipot import EquipotError, __version__, evaluate
 from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks, save, styled, write_file
-from equipot.data.structures import Finding
+from equipot.data.structures import DataSet, Finding
 from equipot.evaluate import UNITS, Errors, ErrorTable, number
+from equipot.potential import Potential
 
 _GPA = 160.21766208
 # From eV/atom, eV/Å and eV/Å³, which logs are in, to the units of tables.
 _FROM_LOG = {"energy": 1e3, "forces": 1e3, "stress": _GPA}
 _KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+# A set larger than this is represented by so many of its structures in tables and pictures.
+_COMPARED = 5000
+
+
+def compare(
+    potential: Potential, parts: Mapping[str, DataSet], folder: str | os.PathLike[str]
+) -> tuple[dict[str, ErrorTable], dict[str, Path]]:
+    """Errors of a finished potential on each part of its data, and the parity picture in the folder of the run.
+
+    Parameters
+    ----------
+    potential
+        The finished potential.
+    parts
+        Train, valid, test; empty ones are left out.
+    folder
+        Where ``parity.png`` is drawn, if matplotlib is there.
+
+    Returns
+    -------
+    tuple
+        Tables by part, and pictures by caption.
+    """
+    compared, pictures = {}, {}
+    for name, part in parts.items():
+        if len(part):
+            shown = part.subset(np.unique(np.linspace(0, len(part) - 1, min(len(part), _COMPARED)).astype(int)))
+            compared[name] = (shown, evaluate.predict(potential, shown))
+    with suppress(ImportError):  # a report without a picture still is one
+        evaluate.parity_picture(Path(folder) / "parity.png", compared)
+        pictures["Predicted against reference"] = Path(folder) / "parity.png"
+    return {name: evaluate.error_table(*both) for name, both in compared.items()}, pictures
 
 
 def write_report(

@@ -7,7 +7,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -439,8 +438,8 @@ class _Run:
 
     def finish(self) -> Path:
         """Test the best model and write tables, pictures and the report."""
-        from equipot.evaluate import error_table, finite, parity_picture, predict
-        from equipot.fit.report import write_report
+        from equipot.evaluate import finite
+        from equipot.fit.report import compare, write_report
         from equipot.potential import load
 
         why = self.stopped()
@@ -448,36 +447,21 @@ class _Run:
             self.display.note(f"Stopped by {why} in epoch {self.epoch + 1}; go on with --resume.")
         elif self.epoch < self.settings.epochs and not self.ended:
             self.display.note(f"Time is up in epoch {self.epoch + 1}; go on with --resume.")
-        potential = load(self.folder.model, head=self.head)
         parts = {"train": self.data.train, "valid": self.data.valid, "test": self.data.test}
         if self.data.valid is self.data.train:
             del parts["valid"]
-        compared, tables = {}, {}
-        for name, part in parts.items():
-            if len(part):
-                shown = part.subset(np.unique(np.linspace(0, len(part) - 1, min(len(part), _TESTED)).astype(int)))
-                compared[name] = (shown, predict(potential, shown))
-                tables[name] = error_table(*compared[name])
+        tables, pictures = compare(load(self.folder.model, head=self.head), parts, self.folder.path)
         model = read_model(self.folder.model)
         model.card["errors"] = {name: finite(table.overall.to_dict()) for name, table in tables.items()}
         write_model(model, self.folder.model)
         for name, table in tables.items():
             self.display.note(f"\n{name}\n{table.text()}")
-        pictures = {}
-        with suppress(ImportError):  # matplotlib is not a must
-            parity = self.folder.path / "parity.png"
-            parity_picture(parity, compared)
-            pictures["Predicted against reference"] = parity
         title, log = f"Training of {model.card['title']}", self.folder.read_log()
         write_report(
             self.folder.path, title, to_dict(self.settings), log, tables, pictures, model.card, self.data.findings
         )
         self.display.note(f"Model: {self.folder.model}\nReport: {self.folder.path / 'report.html'}")
         return self.folder.model
-
-
-# A set larger than this is represented by so many of its structures in the final tables.
-_TESTED = 5000
 
 
 def _check_labels(labels: Labels, settings: TrainSettings, display: Display) -> None:
