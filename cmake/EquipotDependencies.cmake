@@ -30,8 +30,10 @@ endfunction()
 # The name holds what decides whether a built copy fits.
 string(REGEX MATCH "^[0-9]+" compiler_major "${CMAKE_CXX_COMPILER_VERSION}")
 set(kokkos_cached "${EQUIPOT_CACHE}/kokkos-4.7.0-${CMAKE_SYSTEM_PROCESSOR}-${CMAKE_CXX_COMPILER_ID}${compiler_major}")
-find_package(Kokkos 4.5 CONFIG QUIET HINTS "${kokkos_cached}")
-if(NOT Kokkos_FOUND)
+if(NOT TARGET Kokkos::kokkos)  # part of the same build, or found by it
+    find_package(Kokkos 4.5 CONFIG QUIET HINTS "${kokkos_cached}")
+endif()
+if(NOT TARGET Kokkos::kokkos)
     if(NOT EQUIPOT_FETCH_KOKKOS)
         message(FATAL_ERROR "Kokkos 4.5 or newer not found: set Kokkos_ROOT to its folder, or EQUIPOT_FETCH_KOKKOS=ON")
     endif()

@@ -26,7 +26,8 @@ struct PairEquipot::Engine {
     equipot::Graph graph;
 };
 
-// Components of a row-major 3 x 3 matrix in LAMMPS's orders: xx yy zz xy xz yz, and for centroid virials yx zx zy after them.
+// Components of a row-major 3 x 3 matrix in LAMMPS's orders: xx yy zz xy xz yz, and for centroid virials yx zx zy after
+// them.
 inline constexpr int EQUIPOT_COMPONENTS[9] = {0, 4, 8, 1, 2, 5, 3, 6, 7};
 
 }  // namespace LAMMPS_NS

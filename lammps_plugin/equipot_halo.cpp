@@ -13,7 +13,8 @@ namespace LAMMPS_NS {
 
 EquipotHalo::EquipotHalo(LAMMPS *lmp, Pair *pair) : lmp_(lmp), pair_(pair) {}
 
-void EquipotHalo::layout(std::span<const int> of_list, const std::vector<int> &takes_part, const FindReceived &find_received) {
+void EquipotHalo::layout(std::span<const int> of_list, const std::vector<int> &takes_part,
+                         const FindReceived &find_received) {
     const Atom *atom = lmp_->atom;
     Comm *comm = lmp_->comm;
     const int nlocal = atom->nlocal;

@@ -26,7 +26,8 @@ public:
 
     /// Gives rows to atoms: first to the owned ones `of_list`, a full neighbour list, then to the halo.
     /// Collective; to be repeated when the list is rebuilt. `takes_part[type]` is zero for types that are invisible.
-    virtual void layout(std::span<const int> of_list, const std::vector<int> &takes_part, const FindReceived &find_received);
+    virtual void layout(std::span<const int> of_list, const std::vector<int> &takes_part,
+                        const FindReceived &find_received);
 
     [[nodiscard]] int owned() const { return owned_; }
     [[nodiscard]] int total() const { return static_cast<int>(atoms_.size()); }
@@ -72,7 +73,6 @@ protected:
     int slots_ = 0;  // doubles per row on the wire
 
 private:
-
     template <class Real>
     void send(Real *rows, int width, bool forward);
     [[nodiscard]] bool remote(int atom) const { return owner_rank_[atom] != me_; }

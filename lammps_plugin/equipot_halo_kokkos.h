@@ -19,8 +19,8 @@ public:
 
     using EquipotHalo::EquipotHalo;
 
-    [[nodiscard]] Ints rows_of_atoms() const { return rows_of_atoms_; }    ///< by atom, -1: not in the graph
-    [[nodiscard]] Ints atoms_of_rows() const { return atoms_of_rows_; }    ///< by row
+    [[nodiscard]] Ints rows_of_atoms() const { return rows_of_atoms_; }  ///< by atom, -1: not in the graph
+    [[nodiscard]] Ints atoms_of_rows() const { return atoms_of_rows_; }  ///< by row
 
     void layout(std::span<const int> of_list, const std::vector<int> &takes_part, const FindReceived &find) override {
         EquipotHalo::layout(of_list, takes_part, find);
@@ -66,7 +66,8 @@ public:
     /// A copy of `from` in the memory of DeviceType.
     template <class T>
     static Kokkos::View<T *, DeviceType> upload(const std::vector<T> &from) {
-        Kokkos::View<T *, DeviceType> to(Kokkos::view_alloc("equipot:upload", Kokkos::WithoutInitializing), from.size());
+        Kokkos::View<T *, DeviceType> to(Kokkos::view_alloc("equipot:upload", Kokkos::WithoutInitializing),
+                                         from.size());
         Kokkos::deep_copy(
             to, Kokkos::View<const T *, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(from.data(), from.size()));
         return to;
@@ -191,7 +192,8 @@ private:
         }
     }
 
-    void from_host(const Wire &wire, int (EquipotHaloKokkos::*use)(const Wire &, const double *), const double *buffer) {
+    void from_host(const Wire &wire, int (EquipotHaloKokkos::*use)(const Wire &, const double *),
+                   const double *buffer) {
         if constexpr (host_sees_it) {
             (this->*use)(wire, buffer);
         } else {

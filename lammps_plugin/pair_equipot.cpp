@@ -427,7 +427,8 @@ void PairEquipot::add_results() {
     if (vflag_atom) {
         for (int row = 0; row < halo.total(); ++row) {
             double *v = vatom[halo.atoms()[row]];
-            for (int k = 0; k < 6; ++k) v[k] += unit * result.virials[9 * static_cast<std::size_t>(row) + EQUIPOT_COMPONENTS[k]];
+            for (int k = 0; k < 6; ++k)
+                v[k] += unit * result.virials[9 * static_cast<std::size_t>(row) + EQUIPOT_COMPONENTS[k]];
         }
     }
     if (cvflag_atom) {

@@ -46,9 +46,10 @@ void zero_atoms(DualView &view, Array &array, int n, MemoryKokkos *memory, const
 
 KokkosLMP *kokkos_of(LAMMPS *lmp) {
     if (lmp->kokkos == nullptr || !lmp->kokkos->kokkos_exists)
-        lmp->error->all(FLERR,
-                        "pair_style equipot/kk needs KOKKOS switched on: run 'lmp -k on t 4 -sf kk ...' (4 threads), or use "
-                        "pair_style equipot");
+        lmp->error->all(
+            FLERR,
+            "pair_style equipot/kk needs KOKKOS switched on: run 'lmp -k on t 4 -sf kk ...' (4 threads), or use "
+            "pair_style equipot");
     return lmp->kokkos;
 }
 
@@ -141,6 +142,23 @@ void PairEquipotKokkos<DeviceType>::lay_out() {
     } const meanwhile{this, execution_space};
     execution_space = Host;
     halo->layout(of_list, numbers, find_received);
+    if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) sort_neighbors();
+}
+
+// LAMMPS's threads leave the neighbours of an atom in an order that changes from run to run, and with it the last
+// digits of sums. Nobody minds another order of the list.
+template <class DeviceType>
+void PairEquipotKokkos<DeviceType>::sort_neighbors() {
+    const auto *list_there = static_cast<NeighListKokkos<DeviceType> *>(list);
+    const auto numneigh = list_there->d_numneigh;
+    const auto neighbors = list_there->d_neighbors;
+    const auto atoms = halo->atoms_of_rows();
+    static_assert(std::is_same_v<typename decltype(list_there->d_neighbors)::array_layout, Kokkos::LayoutRight> ||
+                  !std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>);
+    Kokkos::parallel_for("equipot:sort", Kokkos::RangePolicy<DeviceType>(0, halo->owned()), [=](const int row) {
+        const int i = atoms(row), n = numneigh(i);
+        if (n > 1) std::sort(&neighbors(i, 0), &neighbors(i, 0) + n);
+    });
 }
 
 template <class DeviceType>
@@ -226,12 +244,13 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
 }
 
 // THE SEAM. What computes the model, given
-//     graph_numbers[halo->total()], graph_first[halo->owned() + 1], graph_neighbor[edges], graph_displacement[3 * edges],
-//     *halo, an equipot::Exchange whose rows are in the memory of DeviceType, and engine->what, the properties wanted,
-// and leaving `energies`, `forces`, `virials` and `centroid_virials` (views of any memory that DeviceType can read and that
-// lasts until the next step), and engine->result.energy, .virial and .features. All of it is in the memory of DeviceType.
-// On hosts it is equipot::Potential. An evaluator for a device goes into the other branch, and takes the refusal of GPUs
-// out of the constructor.
+//     graph_numbers[halo->total()], graph_first[halo->owned() + 1], graph_neighbor[edges], graph_displacement[3 *
+//     edges], *halo, an equipot::Exchange whose rows are in the memory of DeviceType, and engine->what, the properties
+//     wanted,
+// and leaving `energies`, `forces`, `virials` and `centroid_virials` (views of any memory that DeviceType can read and
+// that lasts until the next step), and engine->result.energy, .virial and .features. All of it is in the memory of
+// DeviceType. On hosts it is equipot::Potential. An evaluator for a device goes into the other branch, and takes the
+// refusal of GPUs out of the constructor.
 template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::run_model() {
     if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) {

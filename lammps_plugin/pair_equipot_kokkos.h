@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
-pair_style equipot/kk, equipot/kk/device, equipot/kk/host: pair_style equipot (see pair_equipot.h, also for its commands)
-in a LAMMPS with KOKKOS. Positions, neighbours and forces stay where that LAMMPS has them; graph, results and messages
-between ranks are made there in parallel.
+pair_style equipot/kk, equipot/kk/device, equipot/kk/host: pair_style equipot (see pair_equipot.h, also for its
+commands) in a LAMMPS with KOKKOS. Positions, neighbours and forces stay where that LAMMPS has them; graph, results and
+messages between ranks are made there in parallel.
 
 Examples
 
-    lmp -k on t 4 -sf kk -in in.melt                                        # 4 threads; "pair_style equipot" becomes equipot/kk
-    lmp -k on t 4 -sf kk -pk kokkos newton on neigh half comm device -in in.melt
+    lmp -k on t 4 -sf kk -in in.melt                                        # 4 threads; "pair_style equipot" becomes
+equipot/kk lmp -k on t 4 -sf kk -pk kokkos newton on neigh half comm device -in in.melt
 
 Restrictions
   KOKKOS switched on (-k on), and newton on: with a GPU that takes "-pk kokkos newton on neigh half".
@@ -73,6 +73,7 @@ private:
     using Readable = Kokkos::View<const T *, DeviceType, Kokkos::MemoryUnmanaged>;
 
     void read_atoms_on_host();
+    void sort_neighbors();
 
     EquipotHaloKokkos<DeviceType> *halo;  // the engine's
 

@@ -12,12 +12,12 @@ from pathlib import Path
 STYLES = """
     atom_vec_atomic atom_vec_hybrid
     pair_hybrid pair_hybrid_overlay pair_lj_cut
-    fix_nve fix_nvt fix_npt fix_pair fix_balance fix_box_relax fix_deform fix_halt fix_langevin
+    fix_nve fix_nvt fix_npt fix_pair fix_balance fix_box_relax fix_deform fix_halt
     compute_temp compute_pressure compute_pe compute_pe_atom compute_ke compute_ke_atom compute_stress_atom
     compute_centroid_stress_atom compute_heat_flux compute_pair compute_reduce
-    dump_custom min_cg region_block verlet
-    balance change_box create_atoms create_box displace_atoms minimize read_data read_restart replicate rerun run set
-    velocity write_data write_restart
+    dump_custom min_cg reader_native region_block verlet
+    balance change_box create_atoms create_box delete_atoms deprecated displace_atoms minimize read_data read_restart
+    replicate rerun run set velocity write_data write_restart
 """.split()
 WHOLE_FAMILIES = ("nbin_", "npair_", "nstencil_", "ntopo_")  # the neighbour lists'
 
