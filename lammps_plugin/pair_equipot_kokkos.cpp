@@ -142,23 +142,26 @@ void PairEquipotKokkos<DeviceType>::lay_out() {
     } const meanwhile{this, execution_space};
     execution_space = Host;
     halo->layout(of_list, numbers, find_received);
-    if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) sort_neighbors();
+    sort_neighbors();
 }
 
 // LAMMPS's threads leave the neighbours of an atom in an order that changes from run to run, and with it the last
-// digits of sums. Nobody minds another order of the list.
+// digits of sums. Nobody minds another order of the list. On a device sums differ anyway.
 template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::sort_neighbors() {
-    const auto *list_there = static_cast<NeighListKokkos<DeviceType> *>(list);
-    const auto numneigh = list_there->d_numneigh;
-    const auto neighbors = list_there->d_neighbors;
-    const auto atoms = halo->atoms_of_rows();
-    static_assert(std::is_same_v<typename decltype(list_there->d_neighbors)::array_layout, Kokkos::LayoutRight> ||
-                  !std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>);
-    Kokkos::parallel_for("equipot:sort", Kokkos::RangePolicy<DeviceType>(0, halo->owned()), [=](const int row) {
-        const int i = atoms(row), n = numneigh(i);
-        if (n > 1) std::sort(&neighbors(i, 0), &neighbors(i, 0) + n);
-    });
+    if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) {
+        const auto *list_there = static_cast<NeighListKokkos<DeviceType> *>(list);
+        const auto numneigh = list_there->d_numneigh;
+        const auto neighbors = list_there->d_neighbors;
+        const auto atoms = halo->atoms_of_rows();
+        Kokkos::parallel_for("equipot:sort", Kokkos::RangePolicy<DeviceType>(0, halo->owned()), [=](const int row) {
+            const int i = atoms(row);
+            std::vector<int> sorted(numneigh(i));
+            for (std::size_t jj = 0; jj < sorted.size(); ++jj) sorted[jj] = neighbors(i, jj);
+            std::sort(sorted.begin(), sorted.end());
+            for (std::size_t jj = 0; jj < sorted.size(); ++jj) neighbors(i, jj) = sorted[jj];
+        });
+    }
 }
 
 template <class DeviceType>

@@ -71,16 +71,17 @@ CMAKE_CXX_COMPILER_LAUNCHER='' cmake -S "$work/source/cmake" -B "$work/build" -D
     -DBUILD_SHARED_LIBS=ON -DBUILD_OMP=ON -DBUILD_MPI=ON -DMPI_CXX_COMPILER="$mpicxx" -DPKG_PLUGIN=ON \
     -DPKG_KOKKOS=ON -DEXTERNAL_KOKKOS=ON -DKokkos_ROOT="$kokkos" -DKokkos_ENABLE_OPENMP=ON -DKokkos_ENABLE_SERIAL=ON \
     -DCMAKE_PROJECT_lammps_INCLUDE="$work/headers.cmake" -DWITH_JPEG=OFF -DWITH_PNG=OFF -DWITH_FFMPEG=OFF -DWITH_GZIP=OFF -DWITH_CURL=OFF \
-    -DCMAKE_INSTALL_PREFIX="$prefix" -DCMAKE_INSTALL_LIBDIR=lib \
-    -DCMAKE_INSTALL_RPATH="$prefix/lib;$kokkos/lib;$(cd "$(dirname "$mpicxx")/../lib" && pwd)" >"$work/log" 2>&1 &&
-    cmake --build "$work/build" --parallel "${EQUIPOT_JOBS:-$(nproc)}" >>"$work/log" 2>&1 &&
-    DESTDIR="$work/stage" cmake --install "$work/build" >>"$work/log" 2>&1 || {
+    -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH="$prefix/lib;$kokkos/lib;$(cd "$(dirname "$mpicxx")/../lib" && pwd)" >"$work/log" 2>&1 &&
+    cmake --build "$work/build" --parallel "${EQUIPOT_JOBS:-$(nproc)}" >>"$work/log" 2>&1 || {
     grep -v '^\[' "$work/log" | tail -n 40 >&2
     exit 1
 }
-mv "$work/source" "$work/stage$prefix/source"
-ln -s "$kokkos" "$work/stage$prefix/kokkos"
+mkdir -p "$work/stage/bin" "$work/stage/lib"
+cp "$work/build/lmp" "$work/stage/bin"
+cp -P "$work"/build/liblammps.so* "$work/stage/lib"
+mv "$work/source" "$work/stage/source"
+ln -s "$kokkos" "$work/stage/kokkos"
 # In one move, so that nobody ever sees half of it.
 rm -rf "$prefix"
-mv "$work/stage$prefix" "$prefix"
+mv "$work/stage" "$prefix"
 touch "$prefix/complete"

@@ -18,7 +18,7 @@ STYLES = """
     dump_custom min_cg reader_native region_block verlet
     balance change_box create_atoms create_box delete_atoms deprecated displace_atoms minimize read_data read_restart
     replicate rerun run set velocity write_data write_restart
-""".split()
+""".split()  # noqa: SIM905
 WHOLE_FAMILIES = ("nbin_", "npair_", "nstencil_", "ntopo_")  # the neighbour lists'
 
 

@@ -1,4 +1,4 @@
-"""pair_style equipot/kk in a LAMMPS with KOKKOS: the numbers of pair_style equipot, however ranks and threads share the work.
+"""pair_style equipot/kk in a LAMMPS with KOKKOS: the numbers of equipot, however ranks and threads share the work.
 
 `tools/run_tests.sh kokkos` gets such a LAMMPS and runs these tests with it; PyPI's has no KOKKOS.
 """
@@ -128,7 +128,7 @@ def test_grids(kk, plain, start, grid):
 
 @pytest.mark.parametrize("precision", ["mixed", "float"])
 def test_lower_precision(kk, plain, start, precision):
-    """Sums of floats in another order differ in their last digits: LAMMPS lists the neighbours in another order here."""
+    """Sums of floats in another order differ in their last digits: KOKKOS lists neighbours in another order."""
     script = start(style=f"pair_style equipot precision {precision}") + EVERYTHING
     for ranks, way in ((1, "no"), (2, "device"), (4, "no"), (4, "device")):
         found = kk(script, "comm", way, ranks=ranks)
@@ -176,11 +176,11 @@ def test_hybrid_with_invisible_types(kk, plain, start, model, ranks):
 
 def test_plain_style_among_kokkos_styles(kk, plain, start):
     """No suffix for the pair style alone: LAMMPS brings the atoms to the host and back."""
-    script = start("bulk") + EVERYTHING
-    found = kk(start("bulk", before="suffix off", style="pair_style equipot").replace("suffix off", "suffix kk").replace(
-        "pair_style", "suffix off\npair_style") + EVERYTHING, ranks=2)  # fmt: skip
+    expected = plain(start("bulk") + EVERYTHING)
+    script = start("bulk", style="suffix off\npair_style equipot\nsuffix kk") + EVERYTHING
+    found = kk(script, ranks=2)
     assert "pair equipot, perpetual" in found.text
-    same(found, plain(script))
+    same(found, expected)
 
 
 @pytest.mark.parametrize(("ranks", "threads", "way"), [(1, 1, "no"), (1, 2, "no"), (2, 2, "no"), (4, 1, "device")])
