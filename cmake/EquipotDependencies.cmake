@@ -30,17 +30,17 @@ endfunction()
 # The name holds what decides whether a built copy fits.
 string(REGEX MATCH "^[0-9]+" compiler_major "${CMAKE_CXX_COMPILER_VERSION}")
 set(kokkos_cached "${EQUIPOT_CACHE}/kokkos-4.7.0-${CMAKE_SYSTEM_PROCESSOR}-${CMAKE_CXX_COMPILER_ID}${compiler_major}")
-if(NOT TARGET Kokkos::kokkos)  # part of the same build, or found by it
+if(NOT EQUIPOT_KOKKOS_FOLLOWS)  # set by those of whose build we are a part, and who define Kokkos::kokkos
     find_package(Kokkos 4.5 CONFIG QUIET HINTS "${kokkos_cached}")
-endif()
-if(NOT TARGET Kokkos::kokkos)
-    if(NOT EQUIPOT_FETCH_KOKKOS)
-        message(FATAL_ERROR "Kokkos 4.5 or newer not found: set Kokkos_ROOT to its folder, or EQUIPOT_FETCH_KOKKOS=ON")
+    if(NOT Kokkos_FOUND)
+        if(NOT EQUIPOT_FETCH_KOKKOS)
+            message(FATAL_ERROR "Kokkos 4.5 or newer not found: set Kokkos_ROOT to its folder, or EQUIPOT_FETCH_KOKKOS=ON")
+        endif()
+        equipot_get(kokkos "${kokkos_cached}")
+        find_package(Kokkos 4.5 CONFIG REQUIRED PATHS "${kokkos_cached}" NO_DEFAULT_PATH)
     endif()
-    equipot_get(kokkos "${kokkos_cached}")
-    find_package(Kokkos 4.5 CONFIG REQUIRED PATHS "${kokkos_cached}" NO_DEFAULT_PATH)
+    message(STATUS "Kokkos ${Kokkos_VERSION} (${Kokkos_DEVICES}): ${Kokkos_DIR}")
 endif()
-message(STATUS "Kokkos ${Kokkos_VERSION} (${Kokkos_DEVICES}): ${Kokkos_DIR}")
 
 # ---- nlohmann/json ------------------------------------------------------------------------------------------------------
 add_library(equipot_json INTERFACE)

@@ -1,7 +1,6 @@
 # Makes pair_style equipot, and with PKG_KOKKOS equipot/kk, part of a LAMMPS that is built from source; its tree stays as it is:
 #   cmake -S lammps/cmake -B build -DCMAKE_PROJECT_lammps_INCLUDE=/path/to/equipot/lammps_plugin/InLammps.cmake ...
-# CMake reads this file right after LAMMPS's project(); what concerns the target `lammps`, or the Kokkos that LAMMPS finds or
-# builds and equipot then uses too, waits until those exist.
+# CMake reads this file right after LAMMPS's project(); what concerns the target `lammps` waits until that exists.
 # SPDX-License-Identifier: GPL-2.0-only
 set(equipot_plugin_folder "${CMAKE_CURRENT_LIST_DIR}")
 set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
@@ -9,6 +8,7 @@ set(EQUIPOT_LAMMPS OFF)
 
 set(equipot_styles pair_equipot)
 if(PKG_KOKKOS)
+    set(EQUIPOT_KOKKOS_FOLLOWS ON)  # the one that LAMMPS finds or builds: there can be only one in a library
     list(APPEND equipot_styles pair_equipot_kokkos)
 endif()
 set(equipot_sources "${equipot_plugin_folder}/equipot_halo.cpp")
@@ -17,7 +17,8 @@ foreach(style IN LISTS equipot_styles)
     list(APPEND equipot_sources "${equipot_plugin_folder}/${style}.cpp")
 endforeach()
 
-cmake_language(DEFER CALL add_subdirectory "${equipot_plugin_folder}/.." equipot EXCLUDE_FROM_ALL)
+add_subdirectory("${equipot_plugin_folder}/.." equipot EXCLUDE_FROM_ALL)
+
 cmake_language(DEFER CALL target_sources lammps PRIVATE ${equipot_sources})
 cmake_language(DEFER CALL target_include_directories lammps PRIVATE "${equipot_plugin_folder}")
 cmake_language(DEFER CALL target_link_libraries lammps PRIVATE "$<BUILD_INTERFACE:equipot>" "$<BUILD_INTERFACE:equipot_json>")
