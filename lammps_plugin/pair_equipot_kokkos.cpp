@@ -246,14 +246,16 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
                                   : trouble_with_places(halo->atoms()[row], worst.loc);
 }
 
-// THE SEAM. What computes the model, given
-//     graph_numbers[halo->total()], graph_first[halo->owned() + 1], graph_neighbor[edges], graph_displacement[3 *
-//     edges], *halo, an equipot::Exchange whose rows are in the memory of DeviceType, and engine->what, the properties
-//     wanted,
-// and leaving `energies`, `forces`, `virials` and `centroid_virials` (views of any memory that DeviceType can read and
-// that lasts until the next step), and engine->result.energy, .virial and .features. All of it is in the memory of
-// DeviceType. On hosts it is equipot::Potential. An evaluator for a device goes into the other branch, and takes the
-// refusal of GPUs out of the constructor.
+// THE SEAM: what computes the model. Everything is in the memory of DeviceType. It is given
+//   - graph_numbers[halo->total()], graph_first[halo->owned() + 1], graph_neighbor[edges] and
+//     graph_displacement[3 * edges]: an equipot::Graph,
+//   - *halo, an equipot::Exchange whose rows are pointers to that memory,
+//   - engine->what, after the flags that PairEquipot::run_model sets it by: the properties wanted;
+// and leaves
+//   - energies, forces, virials, centroid_virials: views that last until the next step,
+//   - engine->result.energy, .virial and .features, on the host.
+// On hosts equipot::Potential does it. An evaluator for a device goes into the other branch, and makes the refusal of
+// devices in the constructor unnecessary.
 template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::run_model() {
     if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) {
