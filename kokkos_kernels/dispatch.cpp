@@ -18,11 +18,15 @@ struct InstructionSet {
 InstructionSet best() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+#ifdef EQUIPOT_HAS_v4
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return {"AVX-512", &v4::make, &v4::make_training, &v4::design_kernel};
+#endif
+#ifdef EQUIPOT_HAS_v3
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
         return {"AVX2", &v3::make, &v3::make_training, &v3::design_kernel};
+#endif
     return {"SSE4.2", &v2::make, &v2::make_training, &v2::design_kernel};
 #else
     return {"baseline", &base::make, &base::make_training, &base::design_kernel};

@@ -12,7 +12,7 @@ set(EQUIPOT_LAMMPS_VERSION "" CACHE STRING "The version of that LAMMPS as yyyymm
 set(EQUIPOT_MPI_INCLUDE "" CACHE PATH "The folder with the mpi.h that LAMMPS was built with")
 set(LAMMPS_SIZES "smallbig" CACHE STRING "Integer sizes of that LAMMPS: smallbig or bigbig")
 set_property(CACHE LAMMPS_SIZES PROPERTY STRINGS smallbig bigbig)
-set(oldest_lammps 20250722)
+set(oldest_lammps 20250204)
 
 # "22 Jul 2025" in version.h, "20250722" in the Python package.
 function(read_lammps_version include result)
@@ -83,13 +83,21 @@ if(NOT version MATCHES "^20[0-9][0-9][0-9][0-9][0-9][0-9]$")
     message(FATAL_ERROR "The version of the LAMMPS in ${include} is not to be seen: give EQUIPOT_LAMMPS_VERSION=yyyymmdd")
 endif()
 if(version LESS oldest_lammps)
-    message(FATAL_ERROR "The LAMMPS in ${include} is of ${version}; the plugin needs 22Jul2025 or newer")
+    message(FATAL_ERROR "The LAMMPS in ${include} is of ${version}; the plugin needs 4Feb2025 or newer")
 endif()
 
 add_library(equipot_lammps_headers INTERFACE)
 target_include_directories(equipot_lammps_headers SYSTEM INTERFACE "${include}")
 string(TOUPPER "${LAMMPS_SIZES}" sizes)
 target_compile_definitions(equipot_lammps_headers INTERFACE LAMMPS_${sizes} EQUIPOT_LAMMPS_VERSION=${version})
+
+if(EQUIPOT_LAMMPS_KOKKOS)
+    if(NOT EXISTS "${include}/KOKKOS/kokkos_base.h")
+        message(FATAL_ERROR "pair_style equipot/kk needs the source tree of this LAMMPS, with src/KOKKOS: give LAMMPS_SOURCE")
+    endif()
+    target_include_directories(equipot_lammps_headers SYSTEM INTERFACE "${include}/KOKKOS")
+    target_compile_definitions(equipot_lammps_headers INTERFACE LMP_KOKKOS LAMMPS_MEMALIGN=64)
+endif()
 
 # Only the header: the plugin takes MPI, as it takes LAMMPS, from the process that loads it.
 if(mpi)

@@ -7,14 +7,14 @@
 #include "comm.h"
 #include "error.h"
 #include "lammps.h"
-#include "neigh_list.h"
 #include "pair.h"
 
 namespace LAMMPS_NS {
 
 EquipotHalo::EquipotHalo(LAMMPS *lmp, Pair *pair) : lmp_(lmp), pair_(pair) {}
 
-void EquipotHalo::layout(const NeighList &list, const std::vector<int> &takes_part, double reach) {
+void EquipotHalo::layout(std::span<const int> of_list, const std::vector<int> &takes_part,
+                         const FindReceived &find_received) {
     const Atom *atom = lmp_->atom;
     Comm *comm = lmp_->comm;
     const int nlocal = atom->nlocal;
@@ -27,8 +27,7 @@ void EquipotHalo::layout(const NeighList &list, const std::vector<int> &takes_pa
     atoms_.clear();
 
     // An atom that is not in the list belongs to other pair styles alone (hybrid), like one of an invisible type.
-    for (int ii = 0; ii < list.inum; ++ii) {
-        const int i = list.ilist[ii];
+    for (const int i : of_list) {
         if (!takes_part[atom->type[i]]) continue;
         row_[i] = owner_row_[i] = static_cast<int>(atoms_.size());
         atoms_.push_back(i);
@@ -51,20 +50,11 @@ void EquipotHalo::layout(const NeighList &list, const std::vector<int> &takes_pa
         first_image[g] = images.try_emplace(key, g).first->second;
     }
 
-    double **x = atom->x;
-    for (int ii = 0; ii < list.inum; ++ii) {
-        const int i = list.ilist[ii];
-        if (row_[i] < 0) continue;
-        for (int jj = 0; jj < list.numneigh[i]; ++jj) {
-            const int j = list.firstneigh[i][jj] & NEIGHMASK;
-            if (first_image[j] < 0) continue;
-            const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
-            if (dx * dx + dy * dy + dz * dz < reach * reach) received_[first_image[j]] = 1;
-        }
-    }
+    if (!images.empty()) find_received(first_image, received_);
 
     // Tells the senders. A ghost that only passes rows on, from a rank to the next but one, is marked on the way.
-    wanted_.clear();
+    sent_.clear();
+    received_rows_.clear();
     message_ = Message::Wanted;
     if (comm->nprocs > 1) comm->reverse_comm(pair_, 1);
 
@@ -78,6 +68,14 @@ void EquipotHalo::layout(const NeighList &list, const std::vector<int> &takes_pa
     }
     for (int g = nlocal; g < nall; ++g) {
         if (first_image[g] >= 0) row_[g] = row_[first_image[g]];
+    }
+
+    // What the message above left there are atoms.
+    for (auto &entry : sent_) {
+        for (int &k : entry.second) k = row_[k];
+    }
+    for (auto &entry : received_rows_) {
+        for (int &k : entry.second) k = row_[k];
     }
 }
 
@@ -101,11 +99,8 @@ void EquipotHalo::reverse(double *rows, int width) { send(rows, width, false); }
 void EquipotHalo::forward(float *rows, int width) { send(rows, width, true); }
 void EquipotHalo::reverse(float *rows, int width) { send(rows, width, false); }
 
-const std::vector<char> &EquipotHalo::wanted(const int *list) const {
-    const auto found = wanted_.find(list);
-    if (found == wanted_.end())
-        lmp_->error->one(FLERR, "pair equipot: LAMMPS moved its send lists without a new neighbor list");
-    return found->second;
+void EquipotHalo::stop_for_moved_lists() const {
+    lmp_->error->one(FLERR, "pair equipot: LAMMPS moved its send lists without a new neighbor list");
 }
 
 namespace {
@@ -149,14 +144,12 @@ int EquipotHalo::pack_forward(int n, const int *list, double *buffer) {
         return 2 * n;
     }
     if (n == 0) return 0;
-    const std::vector<char> &send = wanted(list);
     double *to = buffer;
-    for (int k = 0; k < n; ++k) {
-        if (!send[k]) continue;
+    for (const int row : find(sent_, list)) {
         if (message_ == Message::Doubles)
-            copy_row<double>(rows_, row_[list[k]], width_, to);
+            copy_row<double>(rows_, row, width_, to);
         else
-            copy_row<float>(rows_, row_[list[k]], width_, to);
+            copy_row<float>(rows_, row, width_, to);
         to += slots_;
     }
     return static_cast<int>(to - buffer);
@@ -170,28 +163,32 @@ void EquipotHalo::unpack_forward(int n, int first, const double *buffer) {
         }
         return;
     }
-    for (int g = first; g < first + n; ++g) {
-        if (!received_[g]) continue;
+    if (n == 0) return;
+    for (const int row : find(received_rows_, first)) {
         if (message_ == Message::Doubles)
-            set_row<double>(rows_, row_[g], width_, buffer);
+            set_row<double>(rows_, row, width_, buffer);
         else
-            set_row<float>(rows_, row_[g], width_, buffer);
+            set_row<float>(rows_, row, width_, buffer);
         buffer += slots_;
     }
 }
 
 int EquipotHalo::pack_reverse(int n, int first, double *buffer) {
+    if (n == 0) return 0;
     if (message_ == Message::Wanted) {
-        for (int k = 0; k < n; ++k) buffer[k] = received_[first + k];
+        std::vector<int> &ghosts = received_rows_[first];
+        for (int k = 0; k < n; ++k) {
+            buffer[k] = received_[first + k];
+            if (received_[first + k]) ghosts.push_back(first + k);
+        }
         return n;
     }
     double *to = buffer;
-    for (int g = first; g < first + n; ++g) {
-        if (!received_[g]) continue;
+    for (const int row : find(received_rows_, first)) {
         if (message_ == Message::Doubles)
-            take_row<double>(rows_, row_[g], width_, to);
+            take_row<double>(rows_, row, width_, to);
         else
-            take_row<float>(rows_, row_[g], width_, to);
+            take_row<float>(rows_, row, width_, to);
         to += slots_;
     }
     return static_cast<int>(to - buffer);
@@ -200,21 +197,19 @@ int EquipotHalo::pack_reverse(int n, int first, double *buffer) {
 void EquipotHalo::unpack_reverse(int n, const int *list, const double *buffer) {
     if (n == 0) return;
     if (message_ == Message::Wanted) {
-        std::vector<char> &send = wanted_[list];
-        send.resize(n);
+        std::vector<int> &atoms = sent_[list];
         for (int k = 0; k < n; ++k) {
-            send[k] = buffer[k] != 0.0;
-            if (send[k] && remote(list[k])) received_[list[k]] = 1;
+            if (buffer[k] == 0.0) continue;
+            atoms.push_back(list[k]);
+            if (remote(list[k])) received_[list[k]] = 1;
         }
         return;
     }
-    const std::vector<char> &send = wanted(list);
-    for (int k = 0; k < n; ++k) {
-        if (!send[k]) continue;
+    for (const int row : find(sent_, list)) {
         if (message_ == Message::Doubles)
-            add_row<double>(rows_, row_[list[k]], width_, buffer);
+            add_row<double>(rows_, row, width_, buffer);
         else
-            add_row<float>(rows_, row_[list[k]], width_, buffer);
+            add_row<float>(rows_, row, width_, buffer);
         buffer += slots_;
     }
 }
@@ -224,7 +219,8 @@ double EquipotHalo::memory_usage() const {
         static_cast<double>(row_.capacity() + atoms_.capacity() + owner_rank_.capacity() + owner_row_.capacity()) *
         sizeof(int);
     bytes += static_cast<double>(received_.capacity());
-    for (const auto &entry : wanted_) bytes += static_cast<double>(entry.second.capacity());
+    for (const auto &entry : sent_) bytes += static_cast<double>(entry.second.capacity()) * sizeof(int);
+    for (const auto &entry : received_rows_) bytes += static_cast<double>(entry.second.capacity()) * sizeof(int);
     return bytes;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,15 +15,13 @@
 #include "atom.h"
 #include "comm.h"
 #include "domain.h"
-#include "equipot_halo.h"
+#include "equipot_engine.h"
 #include "error.h"
 #include "exceptions.h"
 #include "force.h"
-#include "json.h"
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
-#include "potential/potential.hpp"
 #include "update.h"
 #include "utils.h"
 
@@ -30,20 +29,6 @@ namespace LAMMPS_NS {
 
 // 1 eV per particle = e N_A J/mol, and 1 kcal = 4184 J: exact in the SI of 2019.
 static constexpr double KCAL_PER_MOL = 1.602176634e-19 * 6.02214076e23 / 4184.0;
-
-struct PairEquipot::Engine {
-    equipot::LoadOptions options;
-    std::unique_ptr<equipot::Potential> potential;
-    std::unique_ptr<EquipotHalo> halo;
-    equipot::Properties what;
-    equipot::Result result;
-
-    std::vector<std::int32_t> numbers;  // the arrays that the graph points to
-    std::vector<std::int64_t> first;
-    std::vector<std::int32_t> neighbor;
-    std::vector<double> displacement;
-    equipot::Graph graph;
-};
 
 PairEquipot::PairEquipot(LAMMPS *lmp) : Pair(lmp), engine(std::make_unique<Engine>()) {
     engine->halo = std::make_unique<EquipotHalo>(lmp, this);
@@ -208,7 +193,7 @@ void PairEquipot::warn_of_crowding() {
 
 void PairEquipot::print_summary(const std::string &file, double spline_error) {
     const equipot::Potential &potential = *engine->potential;
-    const json card = json::parse(potential.model().card, nullptr, false);
+    const nlohmann::json card = nlohmann::json::parse(potential.model().card, nullptr, false);
     std::string title;
     if (card.is_object() && card.contains("title") && card["title"].is_string())
         title = ": " + card["title"].get<std::string>();
@@ -274,14 +259,39 @@ double PairEquipot::init_one(int i, int j) {
 void PairEquipot::compute(int eflag, int vflag) {
     if (!ready)
         error->all(FLERR, "pair equipot: after a new pair_coeff LAMMPS must set up the run: leave out 'pre no'");
-    ev_init(eflag, vflag);
-
+    begin(eflag, vflag);
     if (layout_is_stale || neighbor->ago == 0) {
-        engine->halo->layout(*list, numbers, cutoff + neighbor->skin);
+        lay_out();
         layout_is_stale = false;
     }
     std::string trouble = build_graph();
+    run_model();
+    if (trouble.empty()) trouble = find_nonfinite();
+    stop_together(trouble);
+    add_results();
+    if (features_flag) store_features();
+}
 
+void PairEquipot::begin(int eflag, int vflag) { ev_init(eflag, vflag); }
+
+void PairEquipot::lay_out() {
+    const double reach = cutoff + neighbor->skin;
+    double **x = atom->x;
+    const auto find_received = [&](const std::vector<int> &first_image, std::vector<char> &received) {
+        for (int row = 0; row < engine->halo->owned(); ++row) {
+            const int i = engine->halo->atoms()[row];
+            for (int jj = 0; jj < list->numneigh[i]; ++jj) {
+                const int j = list->firstneigh[i][jj] & NEIGHMASK;
+                if (first_image[j] < 0) continue;
+                const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
+                if (dx * dx + dy * dy + dz * dz < reach * reach) received[first_image[j]] = 1;
+            }
+        }
+    };
+    engine->halo->layout({list->ilist, static_cast<std::size_t>(list->inum)}, numbers, find_received);
+}
+
+void PairEquipot::run_model() {
     engine->what.forces = true;
     engine->what.virials = vflag_atom != 0;
     engine->what.centroid_virials = cvflag_atom != 0;
@@ -293,11 +303,6 @@ void PairEquipot::compute(int eflag, int vflag) {
     } catch (const std::exception &problem) {
         error->one(FLERR, std::string("pair equipot: ") + problem.what());
     }
-
-    if (trouble.empty()) trouble = find_nonfinite();
-    stop_together(trouble);
-    add_results();
-    if (features_flag) store_features();
 }
 
 // Edges inside the cutoff from the list, which also holds those of the skin. Returns what is wrong with the positions.
@@ -359,12 +364,23 @@ std::string PairEquipot::build_graph() {
     e.graph.neighbor = e.neighbor;
     e.graph.displacement = e.displacement;
 
-    if (unplaced >= 0)
-        return fmt::format("the position of {} is not a number at step {}", describe(unplaced), update->ntimestep);
-    if (stacked >= 0)
-        return fmt::format("{} and {} are at the same place at step {}", describe(stacked), describe(below),
-                           update->ntimestep);
+    if (unplaced >= 0) return trouble_with_position(unplaced);
+    if (stacked >= 0) return trouble_with_places(stacked, below);
     return {};
+}
+
+std::string PairEquipot::trouble_with_position(int i) const {
+    return fmt::format("the position of {} is not a number at step {}", describe(i), update->ntimestep);
+}
+
+std::string PairEquipot::trouble_with_places(int i, int j) const {
+    return fmt::format("{} and {} are at the same place at step {}", describe(i), describe(j), update->ntimestep);
+}
+
+std::string PairEquipot::trouble_with_force(int i) const {
+    return fmt::format(
+        "the energy or force of {} is not a finite number at step {}: atoms are too close or the time step is too long",
+        describe(i), update->ntimestep);
 }
 
 std::string PairEquipot::describe(int i) const {
@@ -373,19 +389,14 @@ std::string PairEquipot::describe(int i) const {
     return atom->tag_enable ? fmt::format("atom {} {}", atom->tag[i], kind) : "an atom " + kind;
 }
 
-std::string PairEquipot::find_nonfinite() const {
+std::string PairEquipot::find_nonfinite() {
     const equipot::Result &result = engine->result;
     const std::vector<int> &atoms = engine->halo->atoms();
     for (int row = 0; row < engine->halo->total(); ++row) {
         const double *f = &result.forces[3 * static_cast<std::size_t>(row)];
         double sum = f[0] + f[1] + f[2];
         if (row < engine->halo->owned()) sum += result.energies[row];
-        if (!std::isfinite(sum)) {
-            return fmt::format(
-                "the energy or force of {} is not a finite number at step {}: atoms are too close or the time step "
-                "is too long",
-                describe(atoms[row]), update->ntimestep);
-        }
+        if (!std::isfinite(sum)) return trouble_with_force(atoms[row]);
     }
     return {};
 }
@@ -410,22 +421,21 @@ void PairEquipot::add_results() {
     }
     if (eflag_global) eng_vdwl += unit * result.energy;
 
-    static constexpr int SYMMETRIC[6] = {0, 4, 8, 1, 2, 5};          // xx yy zz xy xz yz of a row-major matrix
-    static constexpr int CENTROID[9] = {0, 4, 8, 1, 2, 5, 3, 6, 7};  // ... yx zx zy
     if (vflag_global) {
-        for (int k = 0; k < 6; ++k) virial[k] += unit * result.virial[SYMMETRIC[k]];
+        for (int k = 0; k < 6; ++k) virial[k] += unit * result.virial[EQUIPOT_COMPONENTS[k]];
     }
     if (vflag_atom) {
         for (int row = 0; row < halo.total(); ++row) {
             double *v = vatom[halo.atoms()[row]];
-            for (int k = 0; k < 6; ++k) v[k] += unit * result.virials[9 * static_cast<std::size_t>(row) + SYMMETRIC[k]];
+            for (int k = 0; k < 6; ++k)
+                v[k] += unit * result.virials[9 * static_cast<std::size_t>(row) + EQUIPOT_COMPONENTS[k]];
         }
     }
     if (cvflag_atom) {
         for (int row = 0; row < halo.total(); ++row) {
             double *v = cvatom[halo.atoms()[row]];
             for (int k = 0; k < 9; ++k)
-                v[k] += unit * result.centroid_virials[9 * static_cast<std::size_t>(row) + CENTROID[k]];
+                v[k] += unit * result.centroid_virials[9 * static_cast<std::size_t>(row) + EQUIPOT_COMPONENTS[k]];
         }
     }
 }

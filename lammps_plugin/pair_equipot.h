@@ -95,18 +95,26 @@ public:
     int pack_reverse_comm(int, int, double *) override;
     void unpack_reverse_comm(int, int *, double *) override;
 
-private:
-    struct Engine;  // the model, its graph and its results: see pair_equipot.cpp
+protected:
+    struct Engine;  // the model, its graph and its results: see equipot_engine.h
+
+    // The steps of compute; pair_style equipot/kk does them its own way.
+    virtual void begin(int eflag, int vflag);
+    virtual void lay_out();
+    virtual std::string build_graph();
+    virtual void run_model();
+    virtual std::string find_nonfinite();
+    virtual void add_results();
 
     void allocate();
     void forget_model();
     void print_summary(const std::string &file, double spline_error);
     void warn_of_crowding();
     void check_box() const;
-    std::string build_graph();
-    void add_results();
     void store_features();
-    std::string find_nonfinite() const;
+    std::string trouble_with_position(int atom) const;
+    std::string trouble_with_places(int atom, int other) const;
+    std::string trouble_with_force(int atom) const;
     std::string describe(int atom) const;
     void stop_together(const std::string &trouble);
 

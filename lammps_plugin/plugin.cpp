@@ -5,6 +5,9 @@
 #include "library.h"
 #include "lmptype.h"
 #include "pair_equipot.h"
+#ifdef LMP_KOKKOS
+#include "pair_equipot_kokkos.h"
+#endif
 
 #ifndef EQUIPOT_LAMMPS_VERSION
 #error "define EQUIPOT_LAMMPS_VERSION, the yyyymmdd of the LAMMPS whose headers are used"
@@ -26,7 +29,24 @@ struct Registration {
     void *handle;
 };
 
-void *create(void *lmp) { return new LAMMPS_NS::PairEquipot(static_cast<LAMMPS_NS::LAMMPS *>(lmp)); }
+// As LAMMPS calls it: cast to what its map of pair styles holds, which is not where every derived object begins.
+template <class Style>
+void *create(void *lmp) {
+    return static_cast<LAMMPS_NS::Pair *>(new Style(static_cast<LAMMPS_NS::LAMMPS *>(lmp)));
+}
+
+struct Style {
+    const char *name, *info;
+    void *(*create)(void *);
+};
+constexpr Style STYLES[] = {
+    {"equipot", "pair style equipot: equivariant interatomic potentials", &create<LAMMPS_NS::PairEquipot>},
+#ifdef LMP_KOKKOS
+    {"equipot/kk", "pair style equipot/kk", &create<LAMMPS_NS::PairEquipotKokkosDevice>},
+    {"equipot/kk/device", "pair style equipot/kk/device", &create<LAMMPS_NS::PairEquipotKokkosDevice>},
+    {"equipot/kk/host", "pair style equipot/kk/host", &create<LAMMPS_NS::PairEquipotKokkosHost>},
+#endif
+};
 
 // LAMMPS checks nothing: with other headers a call lands in another function. So ask through the C interface alone.
 std::string reason_to_refuse(void *lmp) {
@@ -56,13 +76,15 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
         if (lammps_extract_setting(lmp, "world_rank") == 0) lammps_error(lmp, LMP_ERROR_WARNING, reason.c_str());
         return;
     }
-    // No version text: LAMMPS would print a note about every stable update, and the check above is stricter.
-    Registration plugin{};
-    plugin.style = "pair";
-    plugin.name = "equipot";
-    plugin.info = "pair style equipot: equivariant interatomic potentials";
-    plugin.author = "the equipot developers";
-    plugin.creator.with_lammps = &create;
-    plugin.handle = handle;
-    reinterpret_cast<void (*)(Registration *, void *)>(register_plugin)(&plugin, lmp);
+    for (const Style &style : STYLES) {
+        // No version text: LAMMPS would print a note about every stable update, and the check above is stricter.
+        Registration plugin{};
+        plugin.style = "pair";
+        plugin.name = style.name;
+        plugin.info = style.info;
+        plugin.author = "the equipot developers";
+        plugin.creator.with_lammps = style.create;
+        plugin.handle = handle;
+        reinterpret_cast<void (*)(Registration *, void *)>(register_plugin)(&plugin, lmp);
+    }
 }

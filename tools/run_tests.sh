@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # Runs every suite, each also when an earlier one failed, and ends with a plain summary. Usage: run_tests.sh [SUITE...]
-# Suites: cpp (Catch2, and which instructions went where), python, lammps (pytest), cuda (where nvcc is).
+# Suites: cpp (Catch2, and which instructions went where), python, lammps (pytest), cuda (where nvcc is), kokkos (LAMMPS with
+# KOKKOS: where tools/get_lammps_kokkos.sh has built one, or with EQUIPOT_KOKKOS_LAMMPS=1, which builds it).
 # SPDX-License-Identifier: MIT
 set -uo pipefail
 cd "$(dirname "$0")/.."
-suites=("$@")
+suites=("$@") summary=() failed=0
 if [ ${#suites[@]} -eq 0 ]; then
     suites=(cpp python lammps)
     # Compiling the kernels for CUDA needs no GPU, only the toolkit.
     if command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then suites+=(cuda); fi
+    if [ "${EQUIPOT_KOKKOS_LAMMPS:-0}" = 1 ] || [ -f "$(tools/get_lammps_kokkos.sh --where)/complete" ]; then
+        suites+=(kokkos)
+    else
+        summary+=("kokkos   not run: EQUIPOT_KOKKOS_LAMMPS=1 make test gets a LAMMPS with KOKKOS, once, in some 5 minutes")
+    fi
 fi
 
 # Several ranks and threads share few cores in tests: threads that wait must not spin.
@@ -16,7 +22,6 @@ export OMP_WAIT_POLICY=passive OMP_PROC_BIND=false
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
 mkdir -p out
-summary=() failed=0
 
 for suite in "${suites[@]}"; do
     echo
@@ -26,6 +31,7 @@ for suite in "${suites[@]}"; do
     cpp) ctest --test-dir build/package --output-on-failure ;;
     python | lammps) .venv/bin/python -m pytest "tests/$suite" --durations=5 ;;
     cuda) tools/cuda_check.sh ;;
+    kokkos) tools/kokkos_tests.sh ;;
     *) echo "no such suite: $suite"; false ;;
     esac
     code=$?

@@ -25,6 +25,9 @@ NUMBERS = [14, 8]
 SYMMETRIC = [0, 4, 8, 1, 2, 5]
 CENTROID = [0, 4, 8, 1, 2, 5, 3, 6, 7]
 
+# Switches for every run, for instance "-k on -sf kk": all these tests with another version of the pair style.
+ALWAYS = os.environ.get("EQUIPOT_TEST_ARGUMENTS", "").split()
+
 DUMPED = "id fx fy fz c_pe c_s[1] c_s[2] c_s[3] c_s[4] c_s[5] c_s[6] " + " ".join(f"c_cs[{k}]" for k in range(1, 10))
 EVERYTHING = f"""
 compute pe all pe/atom
@@ -127,7 +130,7 @@ class Runner:
         (folder / "in.lammps").write_text(script)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
         done = subprocess.run(
-            [self.mpirun, "-np", str(ranks), self.lmp, "-in", "in.lammps", "-nocite", *arguments],
+            [self.mpirun, "-np", str(ranks), self.lmp, "-in", "in.lammps", "-nocite", *arguments, *ALWAYS],
             cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180,
         )  # fmt: skip
         outcome = Outcome(folder, done.stdout, done.returncode, read_thermo(done.stdout))
