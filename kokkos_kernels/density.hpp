@@ -4,6 +4,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
+
 #include "kokkos_kernels/lanes.hpp"
 
 namespace equipot::kernels {
@@ -34,11 +36,11 @@ struct PathShape {
     [[nodiscard]] int backward_work(bool first) const { return (2 * l1 + 1) * (2 * (2 * l3 + 1) + (first ? 1 : 4)); }
 };
 
-/// y = C x, or y += C x, for numbers or for packs of edges.
-template <bool Add, class Real, class Value>
-KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, const Value* x, Value* y) {
+/// y = C x, or y += C x, for arrays of numbers or of packs of edges.
+template <bool Add, class Real, class In, class Out>
+KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, In x, Out y) {
     for (int row = 0; row < C.rows; ++row) {
-        Value sum{};
+        std::remove_cvref_t<decltype(y[0])> sum{};
         if constexpr (Add) sum = y[row];
         for (int t = C.first[row]; t < C.first[row + 1]; ++t) sum += C.terms[t].value * x[C.terms[t].column];
         y[row] = sum;

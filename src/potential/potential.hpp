@@ -20,6 +20,7 @@ struct LoadOptions {
     std::string head;  ///< empty: the only head; with several heads the name is required
     Precision precision = Precision::Double;
     Radial radial = Radial::Splined;  ///< Exact evaluates the radial network on every edge (slow; for checks and fits)
+    std::string device = "cpu";  ///< or "gpu", "cuda", "hip" where Kokkos was built for it; "host": GPU code, for tests
 };
 
 /// What to compute besides the energy and the energies of atoms.
@@ -81,6 +82,9 @@ public:
     /// tables against the exact radial on a probe structure (eV/Å); 0 with Radial::Exact.
     /// @throws Error naming an element that the model lacks.
     double prepare(std::span<const std::int32_t> atomic_numbers);
+
+    /// Bytes of a device's memory that a step takes for each atom, with tables ready; 0 on the CPU.
+    [[nodiscard]] double device_bytes_per_atom(double edges_per_atom, const Properties& what = {}) const;
 
     /// Fused multiply-adds per second that one thread reaches in the working precision, measured now.
     [[nodiscard]] double measure_peak() const;
