@@ -176,16 +176,17 @@ struct DeviceLayer {
         const Member& team;
         Blocks blocks;
         int lane, lanes, group, groups;
-        int species, count;          // of the tile
-        const std::int32_t* atoms;   // [count]
-        bool active;                 // whether the group has an atom
-        std::int64_t i;              // that atom
-        int edge_count, most_edges;  // within the cutoff: of the atom, of any atom of the tile
-        EdgeRegion e;
-        Real *A, *Abar, *D;       // of the group
-        Real *R, *dR, *ub;        // of a batch
-        long a_stride, d_stride;  // from group to group
-        Strided<P> nodes;
+        int species, count;         // of the tile
+        const std::int32_t* atoms;  // [count]
+        bool active;                // whether the group has an atom
+        Strided<P> nodes;           // of the product
+        std::int64_t i = -1;        // the group's atom
+        int edge_count = 0;         // its edges within the cutoff
+        int most_edges = 0;         // of any atom of the tile
+        EdgeRegion e{};
+        Real *A = nullptr, *Abar = nullptr, *D = nullptr;  // of the group
+        Real *R = nullptr, *dR = nullptr, *ub = nullptr;   // of a batch
+        long a_stride = 0, d_stride = 0;                   // from group to group
     };
 
     KOKKOS_FUNCTION void operator()(const Member& team) const {
@@ -213,29 +214,17 @@ struct DeviceLayer {
         P* nodes = static_cast<P*>(team.team_scratch(1).get_shmem(shape.node_bytes));
 
         const int group = rank / lanes, lane = rank % lanes;
-        Context c{team,
-                  Blocks{lane, C, lanes},
-                  lane,
-                  lanes,
-                  group,
-                  groups,
-                  species,
-                  count,
-                  edges.order + begin,
-                  group < count,
-                  -1,
-                  0,
-                  0,
-                  {},
-                  nullptr,
-                  nullptr,
-                  nullptr,
-                  nullptr,
-                  nullptr,
-                  nullptr,
-                  0,
-                  0,
-                  {nodes + rank, static_cast<long>(lanes) * groups}};
+        Context c{.team = team,
+                  .blocks = {lane, C, lanes},
+                  .lane = lane,
+                  .lanes = lanes,
+                  .group = group,
+                  .groups = groups,
+                  .species = species,
+                  .count = count,
+                  .atoms = edges.order + begin,
+                  .active = group < count,
+                  .nodes = {nodes + rank, static_cast<long>(lanes) * groups}};
         if (c.active) {
             c.i = c.atoms[group];
             c.edge_count = edges.within_count[c.i];
@@ -289,8 +278,7 @@ private:
         return {own - c.group * stride + static_cast<long>(row) * C, m, stride};
     }
 
-    // ---- geometry of a chunk of edges
-    // --------------------------------------------------------------------------------
+    // ---- geometry of a chunk of edges -----------------------------------------------------------------------------
 
     /// Distances, harmonics and spline weights of the edges from `at` on, one to a thread; M of all of them.
     KOKKOS_FUNCTION void geometry(const Context& c, int at, bool backward_too) const {
@@ -384,8 +372,7 @@ private:
         }
     }
 
-    // ---- forward
-    // -----------------------------------------------------------------------------------------------------
+    // ---- forward --------------------------------------------------------------------------------------------------
 
     struct PathForward {
         Blocks blocks;
@@ -427,7 +414,7 @@ private:
                     const Real* M = path.l1 == 0 ? c.e.Y + path.l3 * path.l3 * chunk : c.e.M + path.coupling * chunk;
                     const PathEdges<Real> of{M + q, c.R, c.dR, u_of, nullptr, static_cast<long>(path.feature) * C};
                     with_path_shape(path.l1, path.l3,
-                                    PathForward{c.blocks, C, Kokkos::min(batch, c.edge_count - at - q), first, of,
+                                    PathForward{c.blocks, C, Kokkos::min(int{batch}, c.edge_count - at - q), first, of,
                                                 D + static_cast<long>(path.density) * C});
                 }
             }
@@ -558,8 +545,7 @@ private:
         }
     }
 
-    // ---- backward
-    // ----------------------------------------------------------------------------------------------------
+    // ---- backward -------------------------------------------------------------------------------------------------
 
     /// From h̄ to Ā and D̄, then along the edges to ū, forces and virials.
     KOKKOS_FUNCTION void backward(const Context& c) const {
@@ -673,7 +659,7 @@ private:
         for (int at = 0; at < c.most_edges; at += chunk) {
             geometry(c, at, true);
             for (int q = 0; q < chunk && at + q < c.edge_count; q += batch) {
-                const int count = Kokkos::min(batch, c.edge_count - at - q);
+                const int count = Kokkos::min(int{batch}, c.edge_count - at - q);
                 const Real* u_of[batch];
                 Real* ub_of[batch];
                 start_batch(c, q, u_of);

@@ -106,3 +106,137 @@ TEST_CASE("the device pipeline gives what the CPU pipeline gives") {
         }
     }
 }
+
+TEST_CASE("halves of warps add up to the sums of all values") {
+    // All 32 lanes at once: a value is what each of them holds.
+    struct Lanes {
+        std::array<double, Gpu::warp> of{};
+        Lanes operator+(const Lanes& other) const {
+            Lanes sum;
+            for (std::size_t i = 0; i < of.size(); ++i) sum.of[i] = of[i] + other.of[i];
+            return sum;
+        }
+    };
+    struct InLockstep {
+        Lanes choose(int bit, const Lanes& without, const Lanes& with) const {
+            Lanes kept;
+            for (std::size_t i = 0; i < kept.of.size(); ++i)
+                kept.of[i] = (static_cast<int>(i) & bit) != 0 ? with.of[i] : without.of[i];
+            return kept;
+        }
+        Lanes exchange(const Lanes& x, int bit) const {
+            Lanes got;
+            for (std::size_t i = 0; i < got.of.size(); ++i) got.of[i] = x.of[i ^ static_cast<std::size_t>(bit)];
+            return got;
+        }
+    };
+    const auto check = [](auto count) {
+        constexpr int n = decltype(count)::value;
+        Lanes values[n];
+        std::vector<double> sums(n, 0.0);
+        for (int v = 0; v < n; ++v)
+            for (int i = 0; i < Gpu::warp; ++i) {
+                // Integers: sums are exact in any order.
+                values[v].of[static_cast<std::size_t>(i)] = 1000 * v + i * i;
+                sums[static_cast<std::size_t>(v)] += 1000 * v + i * i;
+            }
+        warp_sums<n>(InLockstep{}, values);
+        for (int i = 0; i < Gpu::warp; ++i)
+            CHECK(values[0].of[static_cast<std::size_t>(i)] == sums[static_cast<std::size_t>(i * n / Gpu::warp)]);
+    };
+    check(Int<1>{});
+    check(Int<2>{});
+    check(Int<4>{});
+    check(Int<8>{});
+    check(Int<16>{});
+    check(Int<32>{});
+}
+
+TEST_CASE("threads of a team share channels and atoms as one thread would do it all") {
+    ensure_kokkos();
+    using Space = Kokkos::DefaultHostExecutionSpace;
+    using Pipeline = DevicePipeline<Space, double>;
+    for (const ModelOptions& options : architectures()) {
+        CAPTURE(options.layers, options.channels, options.l_max, options.hidden);
+        const Model model = random_model(options);
+        const System system = crowd(4);
+        NeighborList list;
+        list.update(system, model.cutoff, 0.3);  // and some edges beyond the cutoff
+        const Graph graph = list.graph();
+        std::vector<std::int32_t> species;
+        for (const std::int32_t z : system.atomic_numbers) species.push_back(z == 8 ? 1 : 0);
+
+        Plan<double> plan = make_plan<double>(model, 1, {0, 1}, Gpu::warp);
+        plan.build_tables(400);
+        const DevicePlan<Space, double> weights(plan);
+        const auto n = static_cast<std::size_t>(graph.owned);
+        const auto evaluate = [&](Pipeline::Threads threads) {
+            Pipeline pipeline(weights, Space(), threads);
+            Pipeline::Graph on_device{graph.owned,
+                                      graph.total,
+                                      {species.data(), species.size()},
+                                      {graph.first.data(), graph.first.size()},
+                                      {graph.neighbor.data(), graph.neighbor.size()},
+                                      {graph.displacement.data(), graph.neighbor.size()}};
+            const auto width = static_cast<std::size_t>(pipeline.feature_width());
+            Pipeline::Output output;
+            output.energies = Pipeline::Array<double>("energies", n);
+            output.totals = Pipeline::Array<double>("totals", 10);
+            output.too_close = Pipeline::Array<int>("too close", 1);
+            output.forces = Pipeline::Vectors("forces", n);
+            output.virials = Pipeline::Tensors("virials", n);
+            output.centroid = Pipeline::Tensors("centroid", n);
+            output.features = decltype(output.features)("features", n, width);
+            NoExchange none;
+            pipeline.compute(on_device, none, everything, output);
+            Space().fence();
+            Result result;
+            const auto take = [](const auto& view) {
+                return std::vector<double>(view.data(), view.data() + view.size());
+            };
+            result.energy = output.totals(0);
+            for (std::size_t c = 0; c < 9; ++c) result.virial[c] = output.totals(c + 1);
+            result.energies = take(output.energies);
+            result.forces = take(output.forces);
+            result.virials = take(output.virials);
+            result.centroid_virials = take(output.centroid);
+            result.features = take(output.features);
+            CHECK(output.too_close(0) == 0);
+            CHECK(pipeline.bytes_per_atom(30, everything) > 0);
+            return result;
+        };
+        const Result alone = evaluate({1, 1});
+        // A host's teams have as many threads as its pool: where that is one, only groups of one are left.
+        const int pool = Space().concurrency();
+        if (pool >= 2) check_same(evaluate({2, 1}), alone, 1e-12);
+        if (pool >= 2) check_same(evaluate({1, 2}), alone, 1e-12);
+        if (pool >= 4) check_same(evaluate({2, 2}), alone, 1e-12);
+        if (pool >= 4) check_same(evaluate({4, 1}), alone, 1e-12);
+        if (pool >= 3) check_same(evaluate({1, 3}), alone, 1e-12);
+    }
+}
+
+TEST_CASE("what a device cannot do is said in words") {
+    CHECK_THROWS_WITH(Potential(random_model({}), {.head = "first", .device = "abacus"}),
+                      Catch::Contains("\"host\", not \"abacus\""));
+    CHECK_THROWS_WITH(Potential(random_model({}), {.head = "first", .radial = Radial::Exact, .device = "host"}),
+                      Catch::Contains("exact radial functions are for the CPU"));
+#if !defined(KOKKOS_ENABLE_CUDA) && !defined(KOKKOS_ENABLE_HIP)
+    for (const char* device : {"gpu", "cuda", "hip"})
+        CHECK_THROWS_WITH(Potential(random_model({}), {.head = "first", .device = device}),
+                          Catch::Contains("not in this build"));
+#endif
+    // Closer than the radial tables begin, and at no distance at all: an error, and nothing wrong afterwards.
+    Potential potential(random_model({}), {.head = "first", .device = "host"});
+    System pair;
+    pair.atomic_numbers = {1, 8};
+    Result result;
+    for (const double r : {0.4, 0.499999}) {
+        pair.positions = {0, 0, 0, r, 0, 0};
+        CHECK_THROWS_WITH(potential.compute(pair, {}, result), Catch::Contains("0.5 Å"));
+    }
+    pair.positions[3] = 0.500001;
+    potential.compute(pair, {}, result);
+    CHECK(std::isfinite(result.energy));
+    CHECK(potential.device_bytes_per_atom(40) > 0);
+}
