@@ -104,10 +104,9 @@ KOKKOS_FORCEINLINE_FUNCTION void path_forward_block(int c, int channels, const P
 template <class P, int D1, int D3, bool Features, int E, int Stride = 1, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const PathEdges<Value>& edges, Value* D) {
     int b = blocks.begin;
-    if constexpr (E > 1 && 2 * E * D1 + 4 <= P::registers)
-        if (blocks.step == 1)
-            for (; b + 2 <= blocks.end; b += 2)
-                detail::path_forward_block<P, D1, D3, Features, E, Stride, 2>(b * P::width, channels, edges, D);
+    if constexpr (P::width > 1 && E > 1 && 2 * E * D1 + 4 <= P::registers)
+        for (; b + 2 <= blocks.end; b += 2)
+            detail::path_forward_block<P, D1, D3, Features, E, Stride, 2>(b * P::width, channels, edges, D);
     for (; b < blocks.end; b += blocks.step)
         detail::path_forward_block<P, D1, D3, Features, E, Stride, 1>(b * P::width, channels, edges, D);
 }

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,7 +41,21 @@ public:
     }
 
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
-                 const Properties& what, Result& result) override;
+                 const Properties& what, Result& result) override {
+        if (!pipeline_) return exact_->compute(graph, species, exchange, what, result);
+        try {
+            compute_on_device(graph, species, exchange, what, result);
+        } catch (const Error&) {
+            throw;
+        } catch (const std::exception& error) {
+            const double edges =
+                static_cast<double>(graph.neighbor.size()) / std::max(1.0, static_cast<double>(graph.owned));
+            const double megabytes = 1e-6 * (static_cast<double>(graph.total) * bytes_per_atom(edges, what) +
+                                             static_cast<double>(weights_->bytes));
+            throw Error("the device failed on " + std::to_string(graph.owned) + " atoms, which need about " +
+                        std::to_string(std::lround(megabytes)) + " MB of its memory: " + error.what());
+        }
+    }
 
     [[nodiscard]] int padded_channels() const override {
         return (model_.channels + Gpu::warp - 1) / Gpu::warp * Gpu::warp;
@@ -49,6 +66,9 @@ public:
     }
 
 private:
+    void compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                           const Properties& what, Result& result);
+
     /// Hands rows of the device to an exchange of the host.
     struct HostExchange final : Exchange {
         Exchange& of_host;
@@ -113,9 +133,10 @@ private:
 };
 
 template <class Space, class Real>
-void DeviceEvaluator<Space, Real>::compute(const Graph& graph, const std::vector<std::int32_t>& species,
-                                           Exchange& exchange, const Properties& what, Result& result) {
-    if (!pipeline_) return exact_->compute(graph, species, exchange, what, result);
+void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species,
+                                                     Exchange& exchange, const Properties& what, Result& result) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
     const auto owned = static_cast<std::size_t>(graph.owned), total = static_cast<std::size_t>(graph.total);
     const bool derivatives = what.forces || what.virials || what.centroid_virials;
 
@@ -144,15 +165,17 @@ void DeviceEvaluator<Space, Real>::compute(const Graph& graph, const std::vector
     output.features = decltype(output.features)(features.data(), owned, width);
 
     HostExchange moved(exchange, graph.total);
+    Space().fence();
+    const Clock::time_point ready = Clock::now();
     pipeline_->compute(on_device, moved, what, output);
     Space().fence();
+    const Clock::time_point done = Clock::now();
 
     copy_out(energies, result.energies);
     copy_out(forces, result.forces);
     copy_out(virials, result.virials);
     copy_out(centroid, result.centroid_virials);
     copy_out(features, result.features);
-    result.profile.clear();
     std::array<double, 10> totals{};
     Kokkos::deep_copy(Unmanaged<double*>(totals.data(), totals.size()), totals_);
     result.energy = totals[0];
@@ -163,6 +186,14 @@ void DeviceEvaluator<Space, Real>::compute(const Graph& graph, const std::vector
         throw Error(
             "two atoms are closer than 0.5 Å, or a position is not a number: on a device the radial functions "
             "start there; look at the structure, or evaluate it with device \"cpu\"");
+    result.profile.clear();
+    if (!what.profile) return;
+    const auto stage = [&](const char* name, Clock::time_point from, Clock::time_point to) {
+        result.profile.push_back({name, std::chrono::duration<double>(to - from).count(), 0, 0});
+    };
+    stage("copies to the device", start, ready);
+    stage("device", ready, done);
+    stage("copies from the device", done, Clock::now());
 }
 
 }  // namespace equipot::kernels

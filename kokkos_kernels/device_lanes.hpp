@@ -30,16 +30,20 @@ struct Strided {
 /// Sums of N <= 32 values (a power of two) over a warp. Each step halves the number of values: a lane sends one half of
 /// them to the lane that differs in one bit and adds what it gets to the other half. Afterwards value[0] of lane i is
 /// the sum of value number i N / 32. `Warp` has value(i, bit), which of two a lane keeps, and exchange(x, bit).
-template <int N, class Warp, class T>
+template <int N, int Bit = Gpu::warp / 2, class Warp, class T>
 KOKKOS_FORCEINLINE_FUNCTION void warp_sums(const Warp& warp, T* value) {
-    int bit = Gpu::warp / 2;
-    for (int half = N / 2; half > 0; half /= 2, bit /= 2)
-        for (int i = 0; i < half; ++i) {
-            const T keep = warp.choose(bit, value[i], value[i + half]);
-            const T send = warp.choose(bit, value[i + half], value[i]);
-            value[i] = keep + warp.exchange(send, bit);
-        }
-    for (; bit > 0; bit /= 2) value[0] = value[0] + warp.exchange(value[0], bit);
+    // A recursion and not a loop: indices that are constants keep the values in registers.
+    if constexpr (Bit > 0) {
+        if constexpr (N > 1)
+            for (int i = 0; i < N / 2; ++i) {
+                const T keep = warp.choose(Bit, value[i], value[i + N / 2]);
+                const T send = warp.choose(Bit, value[i + N / 2], value[i]);
+                value[i] = keep + warp.exchange(send, Bit);
+            }
+        else
+            value[0] = value[0] + warp.exchange(value[0], Bit);
+        warp_sums<(N > 1 ? N / 2 : 1), Bit / 2>(warp, value);
+    }
 }
 
 /// The threads of one warp, on a GPU.

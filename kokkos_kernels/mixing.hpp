@@ -81,7 +81,7 @@ template <class P, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, const Rows<const Value>& in,
                                      const typename P::Real* W, const Rows<Value>& out, int from = 0) {
     int b = blocks.begin;
-    if (blocks.step == 1)
+    if constexpr (P::width > 1)
         for (; b + 2 <= blocks.end; b += 2)
             detail::mix_columns<P, 2, Add>(channels, rows, in, W, out, b * P::width, from);
     for (; b < blocks.end; b += blocks.step)
