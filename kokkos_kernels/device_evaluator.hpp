@@ -65,6 +65,9 @@ public:
         return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what) : 0;
     }
 
+    /// For those who have atoms on the device; null before tables are there, and again whenever species are added.
+    [[nodiscard]] Pipeline* pipeline() { return pipeline_ ? &*pipeline_ : nullptr; }
+
 private:
     void compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
                            const Properties& what, Result& result);

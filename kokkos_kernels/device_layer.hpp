@@ -80,7 +80,9 @@ struct TeamShape {
 template <class Space, class Real>
 struct DeviceLayer {
     using P = Pack<Real, 1, Gpu>;
-    using Policy = Kokkos::TeamPolicy<Space, Kokkos::LaunchBounds<256, 2>>;
+    // Arguments go with the launch: from constant memory, as many as these would wait for the kernel before.
+    using Policy = Kokkos::TeamPolicy<Space, Kokkos::LaunchBounds<256, 2>,
+                                      Kokkos::Experimental::WorkItemProperty::HintLightWeight_t>;
     using Member = typename Policy::member_type;
     using Weights = SplineWeights<Real>;
 

@@ -72,9 +72,10 @@ struct SumVirial {
 ///
 /// Who has atoms on the device calls `compute` with its views:
 ///
-///     DevicePlan<Space, Real> weights(plan);              // once per set of species
-///     DevicePipeline<Space, Real> pipeline(weights);
-///     pipeline.compute(graph, exchange, what, output);     // every step
+///     Potential potential(model, {.precision = Precision::Mixed, .device = "gpu"});
+///     potential.prepare(atomic_numbers);   // once: tables as fine as they need be; see prepared_species() for numbers
+///     auto& evaluator = dynamic_cast<DeviceEvaluator<Space, float>&>(potential.evaluator());
+///     evaluator.pipeline()->compute(graph, exchange, what, output);   // every step
 ///
 /// - All work goes to the execution space instance given to the constructor, in order. `compute` neither waits for it
 ///   nor, once its memory has grown to the largest graph seen, allocates anything: fence before reading results.

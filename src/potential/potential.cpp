@@ -209,6 +209,7 @@ std::string Potential::execution() const {
     const char* precision = impl_->options.precision == Precision::Double  ? "double"
                             : impl_->options.precision == Precision::Mixed ? "mixed"
                                                                            : "float";
+    if (impl_->options.device != "cpu") return impl_->isa + ", " + precision;
     std::string text = Kokkos::DefaultHostExecutionSpace::name();
     text += ", " + std::to_string(count) + (count == 1 ? " thread" : " threads");
     if (count > cores)
@@ -240,6 +241,14 @@ void Potential::compute(const Graph& graph, Exchange& exchange, const Properties
     const std::scoped_lock lock(engine_mutex());
     impl_->adopt(graph.atomic_numbers);
     impl_->evaluator->compute(graph, impl_->species, exchange, what, result);
+}
+
+kernels::Evaluator& Potential::evaluator() { return *impl_->evaluator; }
+
+std::vector<std::int32_t> Potential::prepared_species() const {
+    std::vector<std::int32_t> numbers;
+    for (const int s : impl_->active) numbers.push_back(impl_->model.species[static_cast<std::size_t>(s)]);
+    return numbers;
 }
 
 int available_cores() {

@@ -13,6 +13,10 @@
 
 namespace equipot {
 
+namespace kernels {
+class Evaluator;
+}
+
 enum class Precision { Double, Float, Mixed };
 enum class Radial { Splined, Exact };
 
@@ -91,6 +95,11 @@ public:
 
     void compute(const System& system, const Properties& what, Result& result);
     void compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result);
+
+    /// For front ends whose atoms are on a device: what runs there (see kokkos_kernels/device_evaluator.hpp), and the
+    /// atomic numbers that it numbers as species 0, 1, … since the last prepare or compute.
+    [[nodiscard]] kernels::Evaluator& evaluator();
+    [[nodiscard]] std::vector<std::int32_t> prepared_species() const;
 
 private:
     struct Impl;

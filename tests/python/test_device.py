@@ -91,7 +91,8 @@ def test_silicon(silicon):
 
 def test_agrees_with_mace(case):  # noqa: F811
     model, structures = case
-    apart = [reference for reference in structures if reference.closest >= 0.5]  # where radial tables begin
-    assert len(apart) > len(structures) / 2
-    for name, found in check(model, apart, "splined", "host").items():
+    # Not the one that is closer than radial tables begin, nor, for their time, the largest.
+    chosen = [r for r in structures if r.closest >= 0.5 and len(r.atoms) < 100]
+    assert len(chosen) > len(structures) / 2
+    for name, found in check(model, chosen, "splined", "host").items():
         assert found.value <= QUANTITIES[name][2], f"{name} of {found.structure}"
