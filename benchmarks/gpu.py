@@ -181,7 +181,7 @@ def main() -> None:
     page = Page()
     page(f"# GPU code of equipot {equipot.__version__}, {date.today()}")
     page()
-    page(f"{hardware()}; device \"{arguments.device}\".")
+    page(f'{hardware()}; device "{arguments.device}".')
     bad = 0
     if not arguments.skip_check:
         page.header("model", "quantity", "largest deviation", "bound", "")
@@ -189,7 +189,7 @@ def main() -> None:
             bad += not value <= bound
             page.row(model, quantity, f"{value:.1e}", f"{bound:.0e}", "" if value <= bound else "TOO LARGE")
     page()
-    page("Energies, forces and virial. `device`: the step where atoms are on the device; `all`: with copies from and to")
+    page("Energies, forces and virial. `device`: the step with atoms on the device; `all`: with copies from and to")
     page("the host. Bytes of the device's memory for each atom, as estimated before the run and as found (with the")
     page("tables of small systems in it).")
     columns = "model,system,precision,atoms,edges/atom,device µs/atom,all µs/atom,estimated B/atom,found B/atom,"

@@ -3,4 +3,9 @@
 // SPDX-License-Identifier: MIT
 #include "kokkos_kernels/device_evaluator.hpp"
 
-template class equipot::kernels::DeviceEvaluator<Kokkos::Cuda, EQUIPOT_REAL>;
+namespace equipot::kernels {
+
+template class DevicePipeline<Kokkos::Cuda, EQUIPOT_REAL>;
+template class DeviceEvaluator<Kokkos::Cuda, EQUIPOT_REAL>;
+
+}  // namespace equipot::kernels

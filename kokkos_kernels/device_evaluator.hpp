@@ -199,4 +199,17 @@ void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const s
     stage("copies from the device", done, Clock::now());
 }
 
+// Compiled once, in device_instance.cpp: it takes minutes.
+extern template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, double>;
+extern template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, float>;
+#if defined(KOKKOS_ENABLE_CUDA)
+using DeviceSpace = Kokkos::Cuda;
+#elif defined(KOKKOS_ENABLE_HIP)
+using DeviceSpace = Kokkos::HIP;
+#endif
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+extern template class DevicePipeline<DeviceSpace, double>;
+extern template class DevicePipeline<DeviceSpace, float>;
+#endif
+
 }  // namespace equipot::kernels

@@ -4,13 +4,18 @@
 
 namespace equipot::kernels {
 
+template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, double>;
+template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, float>;
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+template class DevicePipeline<DeviceSpace, double>;
+template class DevicePipeline<DeviceSpace, float>;
+#endif
+
 namespace {
 
 #if defined(KOKKOS_ENABLE_CUDA)
-using DeviceSpace = Kokkos::Cuda;
 constexpr const char* device_name = "cuda";
 #elif defined(KOKKOS_ENABLE_HIP)
-using DeviceSpace = Kokkos::HIP;
 constexpr const char* device_name = "hip";
 #endif
 

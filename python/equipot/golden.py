@@ -112,9 +112,7 @@ def unpack(folder: Path, destination: Path) -> Path:
     return model
 
 
-def check(
-    model: Path, structures: list[Reference], radial: Radial, device: Device = "cpu"
-) -> dict[str, Deviation]:
+def check(model: Path, structures: list[Reference], radial: Radial, device: Device = "cpu") -> dict[str, Deviation]:
     """Deviations of a converted model over all its heads."""
     worst: dict[str, Deviation] = {}
     for head in dict.fromkeys(reference.head for reference in structures):

@@ -4,7 +4,7 @@
 #include <map>
 #include <random>
 
-#include "kokkos_kernels/device_pipeline.hpp"
+#include "kokkos_kernels/device_evaluator.hpp"
 #include "neighbors/neighbors.hpp"
 #include "potential/potential.hpp"
 #include "random_model.hpp"
@@ -239,4 +239,17 @@ TEST_CASE("what a device cannot do is said in words") {
     potential.compute(pair, {}, result);
     CHECK(std::isfinite(result.energy));
     CHECK(potential.device_bytes_per_atom(40) > 0);
+}
+
+TEST_CASE("who has atoms on the device gets at the pipeline") {
+    using Space = Kokkos::DefaultHostExecutionSpace;
+    Potential potential(random_model({}), {.head = "first", .device = "host"});
+    auto& evaluator = dynamic_cast<DeviceEvaluator<Space, double>&>(potential.evaluator());
+    CHECK(evaluator.pipeline() == nullptr);
+    const std::vector<std::int32_t> numbers{8};
+    CHECK(potential.prepare(numbers) < 1e-6);
+    CHECK(potential.prepared_species() == numbers);
+    REQUIRE(evaluator.pipeline() != nullptr);
+    CHECK(evaluator.pipeline()->exchange_width() == potential.exchange_width());
+    CHECK(evaluator.pipeline()->feature_width() == potential.feature_width());
 }

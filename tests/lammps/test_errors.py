@@ -46,7 +46,7 @@ def test_pair_coeff(lammps, start, model_folder, model, coeff, words):
         ("head nowhere", ["nowhere", "pbe", "scan"]),
         ("head", ["head", "needs a value"]),
         ("heads pbe", ["no option 'heads'", "head, precision, radial and device"]),
-        ("head pbe device abacus", ["\"gpu\"", "\"abacus\""]),
+        ("head pbe device abacus", ['"gpu"', '"abacus"']),
         ("head pbe precision half", ["double, float or mixed", "'half'"]),
         ("head pbe radial cubic", ["splined or exact", "'cubic'"]),
     ],
