@@ -95,6 +95,16 @@ KOKKOS_FORCEINLINE_FUNCTION void spherical_harmonics_backward(S x, S y, S z, con
     g[2] = gz;
 }
 
+/// g[3] = ∂E/∂r_ij = r̄ r̂ + (1 - r̂ r̂^T) ∇_r̂ / r of an edge with direction x[3] and length r.
+template <int L, class S>
+KOKKOS_FORCEINLINE_FUNCTION void edge_gradient(const S* x, S r, S rbar, const S* Ybar, S* g) {
+    S slope[3];
+    spherical_harmonics_backward<L>(x[0], x[1], x[2], Ybar, slope);
+    const S along = x[0] * slope[0] + x[1] * slope[1] + x[2] * slope[2];
+    const S inverse = S(1) / r;
+    for (int k = 0; k < 3; ++k) g[k] = rbar * x[k] + (slope[k] - along * x[k]) * inverse;
+}
+
 /// The largest number of harmonics of one edge, l_max = 6.
 constexpr int most_harmonics = 49;
 

@@ -4,6 +4,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
+
 #include "kokkos_kernels/lanes.hpp"
 
 namespace equipot::kernels {
@@ -34,11 +36,11 @@ struct PathShape {
     [[nodiscard]] int backward_work(bool first) const { return (2 * l1 + 1) * (2 * (2 * l3 + 1) + (first ? 1 : 4)); }
 };
 
-/// y = C x, or y += C x, for numbers or for packs of edges.
-template <bool Add, class Real, class Value>
-KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, const Value* x, Value* y) {
+/// y = C x, or y += C x, for arrays of numbers or of packs of edges.
+template <bool Add, class Real, class In, class Out>
+KOKKOS_FORCEINLINE_FUNCTION void couple(const Coupling<Real>& C, In x, Out y) {
     for (int row = 0; row < C.rows; ++row) {
-        Value sum{};
+        std::remove_cvref_t<decltype(y[0])> sum{};
         if constexpr (Add) sum = y[row];
         for (int t = C.first[row]; t < C.first[row + 1]; ++t) sum += C.terms[t].value * x[C.terms[t].column];
         y[row] = sum;
@@ -102,10 +104,9 @@ KOKKOS_FORCEINLINE_FUNCTION void path_forward_block(int c, int channels, const P
 template <class P, int D1, int D3, bool Features, int E, int Stride = 1, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void path_forward(Blocks blocks, int channels, const PathEdges<Value>& edges, Value* D) {
     int b = blocks.begin;
-    if constexpr (E > 1 && 2 * E * D1 + 4 <= P::registers)
-        if (blocks.step == 1)
-            for (; b + 2 <= blocks.end; b += 2)
-                detail::path_forward_block<P, D1, D3, Features, E, Stride, 2>(b * P::width, channels, edges, D);
+    if constexpr (P::width > 1 && E > 1 && 2 * E * D1 + 4 <= P::registers)
+        for (; b + 2 <= blocks.end; b += 2)
+            detail::path_forward_block<P, D1, D3, Features, E, Stride, 2>(b * P::width, channels, edges, D);
     for (; b < blocks.end; b += blocks.step)
         detail::path_forward_block<P, D1, D3, Features, E, Stride, 1>(b * P::width, channels, edges, D);
 }

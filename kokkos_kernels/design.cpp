@@ -1,8 +1,8 @@
 // The design stage for one instruction set: compiled once per set with -DEQUIPOT_ISA=v2|v3|v4|base and its flags.
 // SPDX-License-Identifier: MIT
-#include "kokkos_kernels/design.hpp"
-
 #include "kokkos_kernels/isa.hpp"
+// The line above comes first: see there.
+#include "kokkos_kernels/design.hpp"
 
 namespace equipot::kernels::EQUIPOT_ISA {
 

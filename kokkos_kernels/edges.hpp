@@ -137,12 +137,8 @@ void pack_gradients(const EdgeList<P>& edges, int at, int l_max, const Real* rba
             const Lanes x[3] = {load(0), load(1), load(2)};
             Lanes bars[rows], slope[3];
             for (int y = 0; y < rows; ++y) bars[y] = Lanes::load(Ybar + y * P::width + piece);
-            spherical_harmonics_backward<l>(x[0], x[1], x[2], bars, slope);
-            const Lanes along = x[0] * slope[0] + x[1] * slope[1] + x[2] * slope[2];
-            const Lanes inverse = Lanes(1) / Lanes::load(edges.r.data() + at + piece);
-            const Lanes radial = Lanes::load(rbar + piece);
-            for (int k = 0; k < 3; ++k)
-                (radial * x[k] + (slope[k] - along * x[k]) * inverse).store(g + k * P::width + piece);
+            edge_gradient<l>(x, Lanes::load(edges.r.data() + at + piece), Lanes::load(rbar + piece), bars, slope);
+            for (int k = 0; k < 3; ++k) slope[k].store(g + k * P::width + piece);
         }
     });
 }

@@ -25,10 +25,19 @@ public:
     [[nodiscard]] virtual int padded_channels() const = 0;
     /// Fused multiply-adds per second of one thread on this pack type.
     [[nodiscard]] virtual double measure_peak() const = 0;
+    /// Bytes of a device's memory that an atom takes; 0 where there is no device, or no tables yet.
+    [[nodiscard]] virtual double bytes_per_atom(double /*edges_per_atom*/, const Properties& /*what*/) const {
+        return 0;
+    }
 };
 
 /// The best evaluator for this processor and precision; `isa` gets its name for people.
 std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precision precision, std::string& isa);
+
+/// The evaluator on a device: "cuda", "hip", or "gpu" for whichever this build has; "host" runs the same code on the
+/// host's threads, slowly, for tests. @throws Error for devices that are not in this build.
+std::unique_ptr<Evaluator> make_device_evaluator(const Model& model, int head, Precision precision,
+                                                 const std::string& device, std::string& name);
 
 /// One per instruction set, each compiled from instance.cpp.
 namespace v2 {

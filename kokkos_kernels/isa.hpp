@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "kokkos_kernels/host_only.hpp"
+
 namespace equipot::kernels::EQUIPOT_ISA {
 
 struct Isa {

@@ -194,7 +194,8 @@ struct EdgeLanes {
     }
 };
 
-/// The channel packs that one worker handles: all of them on a CPU, every team-size-th on a GPU.
+/// The channel packs that one worker handles: all of them on a CPU, where packs are wider than one number, and every
+/// team-size-th on a GPU.
 struct Blocks {
     int begin, end, step;
 };

@@ -64,9 +64,9 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Value>
 
 template <class P, int NB, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Value>& in,
-                                             const typename P::Real* W, const Rows<Value>& out, int c) {
+                                             const typename P::Real* W, const Rows<Value>& out, int c, int from) {
     constexpr int together = P::dual ? 2 : 4;  // dual numbers take two registers each
-    int row = 0;
+    int row = from;
     if constexpr (!P::dual && P::registers >= 32)
         for (; row + 8 <= rows; row += 8) mix_block<P, 8, NB, Add>(channels, in, W, out, row, c);
     for (; row + together <= rows; row += together) mix_block<P, together, NB, Add>(channels, in, W, out, row, c);
@@ -75,15 +75,17 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<
 
 }  // namespace detail
 
-/// out = in · W, or out += in · W. W is [channels, channels] in strips (see mix_index), channels a multiple of the pack
-/// width; in and out differ.
+/// out = in · W, or out += in · W, for the rows `from` to `rows`. W is [channels, channels] in strips (see mix_index),
+/// channels a multiple of the pack width; in and out differ.
 template <class P, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix(Blocks blocks, int channels, int rows, const Rows<const Value>& in,
-                                     const typename P::Real* W, const Rows<Value>& out) {
+                                     const typename P::Real* W, const Rows<Value>& out, int from = 0) {
     int b = blocks.begin;
-    if (blocks.step == 1)
-        for (; b + 2 <= blocks.end; b += 2) detail::mix_columns<P, 2, Add>(channels, rows, in, W, out, b * P::width);
-    for (; b < blocks.end; b += blocks.step) detail::mix_columns<P, 1, Add>(channels, rows, in, W, out, b * P::width);
+    if constexpr (P::width > 1)
+        for (; b + 2 <= blocks.end; b += 2)
+            detail::mix_columns<P, 2, Add>(channels, rows, in, W, out, b * P::width, from);
+    for (; b < blocks.end; b += blocks.step)
+        detail::mix_columns<P, 1, Add>(channels, rows, in, W, out, b * P::width, from);
 }
 
 namespace detail {

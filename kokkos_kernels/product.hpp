@@ -27,12 +27,17 @@ struct ProductProgram {
     int inputs, outputs;  ///< rows of A and of B
 };
 
+/// How far apart a block's coefficients of one term and the next lie: as wide as a pack, or as a block whose packs are
+/// one number.
+template <class Weight>
+inline constexpr int coefficient_stride = Weight::width;
+
 /// B rows = product(A rows) for one channel block. A and B point at the block; scratch holds node_count packs.
-template <class P, class Value = typename P::Value>
+template <class P, class Packs = P*, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, const typename P::Real* coefficients,
-                                                 int channels, const Value* A, Value* B, P* scratch) {
+                                                 int channels, const Value* A, Value* B, Packs scratch) {
     using Weight = typename P::Weight;
-    P* node = scratch;
+    const Packs node = scratch;
     node[0] = P::broadcast(Value(1));
     for (int n = 1; n < program.node_count; ++n)
         node[n] = node[program.nodes[n].parent] * P::load(A + program.nodes[n].variable * channels);
@@ -41,7 +46,7 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
         const ProductGroup group = program.groups[g];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t)
-            sum += Weight::load(coefficients + static_cast<long>(t) * Weight::width) *
+            sum += Weight::load(coefficients + static_cast<long>(t) * coefficient_stride<Weight>) *
                    P::load(A + program.variables[t] * channels);
         P b = P::load(B + group.output * channels);
         b += node[group.node] * sum;
@@ -49,16 +54,14 @@ KOKKOS_FORCEINLINE_FUNCTION void product_forward(const ProductProgram& program, 
     }
 }
 
-/// Abar rows = adjoint of product_forward at A for Bbar; over dual lanes also cbar += d/dε of the coefficients'
-/// adjoint. scratch holds 2 node_count + inputs packs.
-template <class P, class Value = typename P::Value, class Real = typename P::Real>
+/// Abar rows = adjoint of product_forward at A for Bbar (Abar may be A); over dual lanes also cbar += d/dε of the
+/// coefficients' adjoint. scratch holds 2 node_count + inputs packs.
+template <class P, class Packs = P*, class Value = typename P::Value, class Real = typename P::Real>
 KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program, const Real* coefficients, int channels,
-                                                  const Value* A, const Value* Bbar, Value* Abar, P* scratch,
+                                                  const Value* A, const Value* Bbar, Value* Abar, Packs scratch,
                                                   [[maybe_unused]] Real* cbar = nullptr) {
     using Weight = typename P::Weight;
-    P* node = scratch;
-    P* nodebar = scratch + program.node_count;
-    P* abar = nodebar + program.node_count;
+    const Packs node = scratch, nodebar = scratch + program.node_count, abar = nodebar + program.node_count;
     node[0] = P::broadcast(Value(1));
     nodebar[0] = P::zero();
     for (int n = 1; n < program.node_count; ++n) {
@@ -72,7 +75,7 @@ KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program,
         const P bnode = bbar * node[group.node];
         P sum = P::zero();
         for (int t = group.begin; t < group.end; ++t) {
-            const Weight c = Weight::load(coefficients + static_cast<long>(t) * Weight::width);
+            const Weight c = Weight::load(coefficients + static_cast<long>(t) * coefficient_stride<Weight>);
             const int v = program.variables[t];
             const P a = P::load(A + v * channels);
             sum += c * a;
@@ -93,6 +96,9 @@ KOKKOS_FORCEINLINE_FUNCTION void product_backward(const ProductProgram& program,
     }
     for (int v = 0; v < program.inputs; ++v) abar[v].store(Abar + v * channels);
 }
+
+/// Packs of scratch that one block of product_backward needs.
+inline int product_scratch(const ProductProgram& program) { return 2 * program.node_count + program.inputs; }
 
 /// Packs of scratch that the product of N atoms needs.
 inline std::size_t product_scratch(const ProductProgram& program, int atoms) {

@@ -43,7 +43,23 @@ struct ReadoutWeights {
     Activation kind;
 };
 
-/// Returns ε of one atom and adds seed · ∂ε/∂h to hbar (skipped where hbar is null). Sums run in double.
+/// What hidden unit n (of a linear readout: 0, the only one) adds to ε; `factor` times its weights is seed · ∂ε/∂h.
+/// Sums run in double.
+template <class P>
+KOKKOS_INLINE_FUNCTION typename P::Scalar readout_unit(const ReadoutWeights& weights, int channels, int n,
+                                                       const typename P::Value* h, typename P::Scalar seed,
+                                                       typename P::Scalar& factor) {
+    using Scalar = typename P::Scalar;
+    const double* w = weights.w + static_cast<long>(n) * channels;
+    Scalar x(0), slope(1);
+    for (int k = 0; k < channels; ++k) x += w[k] * Scalar(P::element(h, k));
+    const double v = weights.hidden == 0 ? 1.0 : weights.v[n];
+    const Scalar energy = v * (weights.hidden == 0 ? x : activation(weights.kind, x, slope));
+    factor = v * (seed * slope);
+    return energy;
+}
+
+/// Returns ε of one atom and adds seed · ∂ε/∂h to hbar (skipped where hbar is null).
 template <class P>
 KOKKOS_INLINE_FUNCTION typename P::Scalar readout(const ReadoutWeights& weights, int channels,
                                                   const typename P::Value* h, typename P::Scalar seed,
@@ -54,14 +70,10 @@ KOKKOS_INLINE_FUNCTION typename P::Scalar readout(const ReadoutWeights& weights,
     Scalar energy(0);
     for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
-        Scalar x(0), slope(1);
-        for (int k = 0; k < channels; ++k) x += w[k] * Scalar(P::element(h, k));
-        const double v = weights.hidden == 0 ? 1.0 : weights.v[n];
-        energy += v * (weights.hidden == 0 ? x : activation(weights.kind, x, slope));
-        if (hbar != nullptr) {
-            const Scalar factor = v * (seed * slope);
+        Scalar factor(0);
+        energy += readout_unit<P>(weights, channels, n, h, seed, factor);
+        if (hbar != nullptr)
             for (int k = 0; k < channels; ++k) add(k, w[k] * factor);
-        }
     }
     return energy;
 }

@@ -75,12 +75,14 @@ void PairEquipot::settings(int narg, char **arg) {
     forget_model();
     for (int k = 0; k < narg; k += 2) {
         const std::string key = arg[k];
-        if (key != "head" && key != "precision" && key != "radial")
-            error->all(FLERR, "pair_style equipot has no option '" + key + "'; it has head, precision and radial");
+        if (key != "head" && key != "precision" && key != "radial" && key != "device")
+            error->all(FLERR, "pair_style equipot has no option '" + key + "'; it has head, precision, radial and device");
         if (k + 1 == narg) error->all(FLERR, "pair_style equipot: the option " + key + " needs a value");
         const std::string value = arg[k + 1];
         if (key == "head") {
             engine->options.head = value;
+        } else if (key == "device") {
+            engine->options.device = value;
         } else if (key == "precision") {
             if (value == "double")
                 engine->options.precision = equipot::Precision::Double;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles the stages of the kernels for CUDA (kokkos_kernels/cuda_check.cpp), to see that they hold nothing a GPU cannot do.
+# Compiles the device pipeline for CUDA (kokkos_kernels/cuda_check.cpp), to see that it holds nothing a GPU cannot do, and
+# lists what its kernels take of a GPU.
 # Needs nvcc, no GPU; nothing is linked or run, so Kokkos's headers, configured for CUDA, are enough: kept in the cache folder.
 # Usage: cuda_check.sh   (CUDA_HOME: the toolkit's folder, KOKKOS_CUDA_ARCH: HOPPER90)
 # SPDX-License-Identifier: MIT
@@ -40,8 +41,22 @@ fi
 
 mkdir -p build/cuda
 start=$SECONDS
-"$kokkos/bin/nvcc_wrapper" -std=c++20 -O1 -arch="$arch_flag" --expt-relaxed-constexpr --expt-extended-lambda \
-    -Wall -Wextra -Wshadow -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" -isystem "$kokkos/core/src" \
-    -isystem "$kokkos/tpls/desul/include" -isystem "$kokkos/build/tpls/desul/include" -isystem "$kokkos/tpls/mdspan/include" \
-    -c kokkos_kernels/cuda_check.cpp -o build/cuda/cuda_check.o
+compile() {  # REAL
+    "$kokkos/bin/nvcc_wrapper" -std=c++20 -O3 -arch="$arch_flag" --expt-relaxed-constexpr --expt-extended-lambda -Xptxas -v \
+        -Wall -Wextra -Wshadow -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" \
+        -isystem "$kokkos/core/src" -isystem "$kokkos/tpls/desul/include" -isystem "$kokkos/build/tpls/desul/include" \
+        -isystem "$kokkos/tpls/mdspan/include" -DEQUIPOT_REAL="$1" \
+        -c kokkos_kernels/cuda_check.cpp -o "build/cuda/cuda_check_$1.o" >"build/cuda/$1.log" 2>&1
+}
+compile float &
+running=$!
+failed=0
+compile double || failed=1
+wait $running || failed=1
+if [ $failed -ne 0 ]; then
+    grep -hv '^ptxas info' build/cuda/float.log build/cuda/double.log >&2
+    exit 1
+fi
+grep -h 'warning' build/cuda/float.log build/cuda/double.log || true
+python3 tools/cuda_registers.py build/cuda/float.log build/cuda/double.log
 echo "the kernels compile for CUDA $release, $arch ($((SECONDS - start)) s)"

@@ -30,9 +30,11 @@ struct SharedNeighborList {
     std::mutex mutex;
 };
 
-LoadOptions make_options(const std::string& head, const std::string& dtype, const std::string& radial) {
+LoadOptions make_options(const std::string& head, const std::string& dtype, const std::string& radial,
+                         const std::string& device) {
     LoadOptions options;
     options.head = head;
+    options.device = device;
     if (dtype == "float64") {
         options.precision = Precision::Double;
     } else if (dtype == "float32") {
@@ -196,19 +198,24 @@ void define(py::module_& m) {
 
     py::class_<Potential>(m, "Engine")
         .def(py::init(
-                 [](const Model& model, const std::string& head, const std::string& dtype, const std::string& radial) {
+                 [](const Model& model, const std::string& head, const std::string& dtype, const std::string& radial,
+                    const std::string& device) {
                      const py::gil_scoped_release release;
-                     const LoadOptions options = make_options(head, dtype, radial);
+                     const LoadOptions options = make_options(head, dtype, radial, device);
                      require_runtime();
                      return std::make_unique<Potential>(model, options);
                  }),
-             "model"_a, "head"_a, "dtype"_a, "radial"_a)
+             "model"_a, "head"_a, "dtype"_a, "radial"_a, "device"_a = "cpu")
         .def_property_readonly("info", [](const Potential& potential) { return describe(potential.model()); })
         .def_property_readonly("head", &Potential::head)
         .def_property_readonly("layers", &Potential::layers)
         .def_property_readonly("feature_width", &Potential::feature_width)
         .def_property_readonly("execution", &Potential::execution)
         .def("measure_peak", &Potential::measure_peak)
+        .def(
+            "device_bytes_per_atom",
+            [](const Potential& potential, double edges) { return potential.device_bytes_per_atom(edges); },
+            "edges_per_atom"_a)
         .def(
             "prepare",
             [](Potential& potential, const std::vector<std::int32_t>& numbers) {

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
 from equipot import EquipotError, _equipot
-from equipot.potential import DType, Potential, Radial, has_volume
+from equipot.potential import Device, DType, Potential, Radial, has_volume
 
 
 class Calculator(AseCalculator):
@@ -21,7 +21,7 @@ class Calculator(AseCalculator):
     ----------
     potential
         A ``*.equipot`` file, or a :class:`Potential` that is already loaded (several calculators can share one).
-    head, dtype, radial
+    head, dtype, radial, device
         As in :func:`equipot.load`, when `potential` is a file.
     skin
         Å. Pairs of atoms are searched within cutoff + skin, and again only after an atom has moved by half of the skin.
@@ -53,11 +53,12 @@ class Calculator(AseCalculator):
         dtype: DType = "float64",
         skin: float = 0.5,
         radial: Radial = "splined",
+        device: Device = "cpu",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not isinstance(potential, Potential):
-            potential = Potential(potential, head=head, dtype=dtype, radial=radial)
+            potential = Potential(potential, head=head, dtype=dtype, radial=radial, device=device)
         elif head is not None and head != potential.head:
             raise EquipotError(f"this potential is loaded with head {potential.head}, not {head}")
         if not 0.0 <= skin < float("inf"):

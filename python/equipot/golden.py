@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from equipot import EquipotError
-from equipot.potential import Potential, Radial
+from equipot.potential import Device, Potential, Radial
 
 # What agreement means: quantity -> (unit, largest deviation with the exact radial, with the splined radial). Forces of
 # more than 1e4 eV/Å (atoms half an Å apart) count relative to 1e4 eV/Å: doubles resolve 1e-12 of them, sums less.
@@ -38,6 +39,12 @@ class Reference:
     head: str | None
     atoms: Atoms
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def closest(self) -> float:
+        """The shortest distance between two atoms, Å."""
+        distances = neighbor_list("d", self.atoms, 1.0)
+        return float(distances.min(initial=1.0))
 
 
 @dataclass
@@ -105,11 +112,11 @@ def unpack(folder: Path, destination: Path) -> Path:
     return model
 
 
-def check(model: Path, structures: list[Reference], radial: Radial) -> dict[str, Deviation]:
+def check(model: Path, structures: list[Reference], radial: Radial, device: Device = "cpu") -> dict[str, Deviation]:
     """Deviations of a converted model over all its heads."""
     worst: dict[str, Deviation] = {}
     for head in dict.fromkeys(reference.head for reference in structures):
-        potential = Potential(model, head=head, radial=radial)
+        potential = Potential(model, head=head, radial=radial, device=device)
         for name, found in compare(potential, [s for s in structures if s.head == head]).items():
             if name not in worst or not found.value <= worst[name].value:
                 worst[name] = found

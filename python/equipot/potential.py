@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Results = dict[str, Any]
 DType = Literal["float64", "float32", "mixed"]
 Radial = Literal["splined", "exact"]
+Device = Literal["cpu", "gpu", "cuda", "hip", "host"]
 
 PROPERTIES = (
     "energy",
@@ -56,6 +57,7 @@ def load(
     head: str | None = None,
     dtype: DType = "float64",
     radial: Radial = "splined",
+    device: Device = "cpu",
 ) -> Potential:
     """Load a model file.
 
@@ -70,13 +72,16 @@ def load(
         ``"float32"`` is the same on CPUs.
     radial
         ``"splined"`` tabulates the radial functions; ``"exact"`` evaluates their networks on every edge (slow).
+    device
+        ``"cpu"``; ``"cuda"`` or ``"hip"`` in an equipot that was built for such a GPU, ``"gpu"`` for whichever it is.
+        ``"host"`` runs the GPU's code on the CPU, slowly, for tests. On devices, atoms closer than 0.5 Å are an error.
 
     Raises
     ------
     EquipotError
-        When the file cannot be read or is damaged, or when there is no such head.
+        When the file cannot be read or is damaged, when there is no such head, or when this build lacks the device.
     """
-    return Potential(path, head=head, dtype=dtype, radial=radial)
+    return Potential(path, head=head, dtype=dtype, radial=radial, device=device)
 
 
 class Potential:
@@ -89,7 +94,7 @@ class Potential:
     ----------
     path : str
         The file that it came from.
-    head, dtype, radial : str
+    head, dtype, radial, device : str
         As loaded.
     heads : list of str
         All heads in the file.
@@ -117,16 +122,20 @@ class Potential:
         head: str | None = None,
         dtype: DType = "float64",
         radial: Radial = "splined",
+        device: Device = "cpu",
     ) -> None:
         name = os.fspath(path)
-        self._start(_equipot.Model(name), name, head, dtype, radial)
+        self._start(_equipot.Model(name), name, head, dtype, radial, device)
 
-    def _start(self, model: _equipot.Model, path: str, head: str | None, dtype: str, radial: str) -> None:
-        self._engine = _equipot.Engine(model, head or "", dtype, radial)
+    def _start(
+        self, model: _equipot.Model, path: str, head: str | None, dtype: str, radial: str, device: str = "cpu"
+    ) -> None:
+        self._engine = _equipot.Engine(model, head or "", dtype, radial, device)
         self.info: dict[str, Any] = self._engine.info
         self.path = path
         self.dtype = dtype
         self.radial = radial
+        self.device = device
         self.cutoff: float = self.info["cutoff"]
         self.layers: int = self._engine.layers
         self.heads: list[str] = self.info["heads"]
@@ -145,7 +154,7 @@ class Potential:
     def __repr__(self) -> str:
         return (
             f"Potential({self.path!r}, head={self.head!r}, species={' '.join(self.species)}, layers={self.layers}, "
-            f"cutoff={self.cutoff:g} Å, dtype={self.dtype!r})"
+            f"cutoff={self.cutoff:g} Å, dtype={self.dtype!r}, device={self.device!r})"
         )
 
     @overload
@@ -223,6 +232,16 @@ class Potential:
         )
         return cast("list[dict[str, Any]]", raw["profile"])
 
+    def device_bytes_per_atom(self, edges_per_atom: float) -> float:
+        """Say how many bytes of a device's memory each atom takes, once it has tables; 0 on the CPU.
+
+        Parameters
+        ----------
+        edges_per_atom
+            Neighbours of an atom within the cutoff, and within the skin when there is one.
+        """
+        return self._engine.device_bytes_per_atom(edges_per_atom)
+
     def measure_peak(self) -> float:
         """Measure the fused multiply-adds per second that one core reaches in the working precision."""
         return self._engine.measure_peak()
@@ -279,7 +298,7 @@ class Potential:
             self._engine.write(copy)
             with open(copy, "rb") as file:
                 content = file.read()
-        return _unpickle, (content, self.path, self.head, self.dtype, self.radial)
+        return _unpickle, (content, self.path, self.head, self.dtype, self.radial, self.device)
 
     def __copy__(self) -> Potential:
         return self
@@ -293,9 +312,9 @@ def has_volume(atoms: Atoms) -> bool:
     return atoms.cell.rank == 3
 
 
-def _unpickle(content: bytes, path: str, head: str, dtype: str, radial: str) -> Potential:
+def _unpickle(content: bytes, path: str, head: str, dtype: str, radial: str, device: str = "cpu") -> Potential:
     potential = Potential.__new__(Potential)
-    potential._start(_equipot.Model(content, path), path, head, dtype, radial)
+    potential._start(_equipot.Model(content, path), path, head, dtype, radial, device)
     return potential
 
 

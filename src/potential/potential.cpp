@@ -165,7 +165,14 @@ Potential::Potential(Model model, const LoadOptions& options) : impl_(std::make_
     impl_->options = options;
     impl_->head = find_head(impl_->model, options.head);
     ensure_kokkos();
-    impl_->evaluator = kernels::make_evaluator(impl_->model, impl_->head, options.precision, impl_->isa);
+    if (options.device == "cpu") {
+        impl_->evaluator = kernels::make_evaluator(impl_->model, impl_->head, options.precision, impl_->isa);
+    } else {
+        if (options.radial == Radial::Exact)
+            throw Error("exact radial functions are for the CPU only: choose splined ones, or device \"cpu\"");
+        impl_->evaluator =
+            kernels::make_device_evaluator(impl_->model, impl_->head, options.precision, options.device, impl_->isa);
+    }
 }
 
 Potential Potential::load(const std::string& path, const LoadOptions& options) { return {read_model(path), options}; }
@@ -202,11 +209,16 @@ std::string Potential::execution() const {
     const char* precision = impl_->options.precision == Precision::Double  ? "double"
                             : impl_->options.precision == Precision::Mixed ? "mixed"
                                                                            : "float";
+    if (impl_->options.device != "cpu") return impl_->isa + ", " + precision;
     std::string text = Kokkos::DefaultHostExecutionSpace::name();
     text += ", " + std::to_string(count) + (count == 1 ? " thread" : " threads");
     if (count > cores)
         text += " on " + std::to_string(cores) + (cores == 1 ? " core" : " cores") + " (slower than as many as cores)";
     return text + ", " + impl_->isa + ", " + precision;
+}
+
+double Potential::device_bytes_per_atom(double edges_per_atom, const Properties& what) const {
+    return impl_->evaluator->bytes_per_atom(edges_per_atom, what);
 }
 
 double Potential::measure_peak() const { return impl_->evaluator->measure_peak(); }
@@ -229,6 +241,14 @@ void Potential::compute(const Graph& graph, Exchange& exchange, const Properties
     const std::scoped_lock lock(engine_mutex());
     impl_->adopt(graph.atomic_numbers);
     impl_->evaluator->compute(graph, impl_->species, exchange, what, result);
+}
+
+kernels::Evaluator& Potential::evaluator() { return *impl_->evaluator; }
+
+std::vector<std::int32_t> Potential::prepared_species() const {
+    std::vector<std::int32_t> numbers;
+    for (const int s : impl_->active) numbers.push_back(impl_->model.species[static_cast<std::size_t>(s)]);
+    return numbers;
 }
 
 int available_cores() {

@@ -13,6 +13,10 @@
 
 namespace equipot {
 
+namespace kernels {
+class Evaluator;
+}
+
 enum class Precision { Double, Float, Mixed };
 enum class Radial { Splined, Exact };
 
@@ -20,6 +24,7 @@ struct LoadOptions {
     std::string head;  ///< empty: the only head; with several heads the name is required
     Precision precision = Precision::Double;
     Radial radial = Radial::Splined;  ///< Exact evaluates the radial network on every edge (slow; for checks and fits)
+    std::string device = "cpu";  ///< or "gpu", "cuda", "hip" where Kokkos was built for it; "host": GPU code, for tests
 };
 
 /// What to compute besides the energy and the energies of atoms.
@@ -82,11 +87,19 @@ public:
     /// @throws Error naming an element that the model lacks.
     double prepare(std::span<const std::int32_t> atomic_numbers);
 
+    /// Bytes of a device's memory that a step takes for each atom, with tables ready; 0 on the CPU.
+    [[nodiscard]] double device_bytes_per_atom(double edges_per_atom, const Properties& what = {}) const;
+
     /// Fused multiply-adds per second that one thread reaches in the working precision, measured now.
     [[nodiscard]] double measure_peak() const;
 
     void compute(const System& system, const Properties& what, Result& result);
     void compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result);
+
+    /// For front ends whose atoms are on a device: what runs there (see kokkos_kernels/device_evaluator.hpp), and the
+    /// atomic numbers that it numbers as species 0, 1, … since the last prepare or compute.
+    [[nodiscard]] kernels::Evaluator& evaluator();
+    [[nodiscard]] std::vector<std::int32_t> prepared_species() const;
 
 private:
     struct Impl;

@@ -5,6 +5,8 @@
 #include <random>
 #include <vector>
 
+#include "kokkos_kernels/host_only.hpp"
+// The line above comes first: see there.
 #include "equivariance/clebsch_gordan.hpp"
 #include "kokkos_kernels/angular.hpp"
 #include "kokkos_kernels/density.hpp"

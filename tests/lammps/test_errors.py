@@ -45,7 +45,8 @@ def test_pair_coeff(lammps, start, model_folder, model, coeff, words):
     [
         ("head nowhere", ["nowhere", "pbe", "scan"]),
         ("head", ["head", "needs a value"]),
-        ("heads pbe", ["no option 'heads'", "head, precision and radial"]),
+        ("heads pbe", ["no option 'heads'", "head, precision, radial and device"]),
+        ("head pbe device abacus", ['"gpu"', '"abacus"']),
         ("head pbe precision half", ["double, float or mixed", "'half'"]),
         ("head pbe radial cubic", ["splined or exact", "'cubic'"]),
     ],

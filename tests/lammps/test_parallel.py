@@ -147,6 +147,19 @@ def test_lower_precision(serial, lammps, start, boxes, model, precision, dtype):
         close(found.pressure, serial("bulk").pressure, 1e-4)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_code_of_gpus(serial, lammps, start, ranks):
+    """On the host's threads: halo atoms' rows travel between the device's memory and LAMMPS."""
+    for box in ("bulk", "cluster"):
+        found = lammps(start(box, style="pair_style equipot device host") + EVERYTHING, ranks=ranks)
+        assert "device code on the host" in found.text
+        close(found.energy, serial(box).energy)
+        close(found.energies, serial(box).energies)
+        close(found.forces, serial(box).forces)
+        close(found.pressure, serial(box).pressure)
+        close(found.centroid_stresses, serial(box).centroid_stresses)
+
+
 def test_load_balancing(lammps, start):
     """Domains that change during the run."""
     dynamics = """

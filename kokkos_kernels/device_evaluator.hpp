@@ -1,0 +1,215 @@
+// The evaluator on a device for those whose atoms are on the host: copies graphs in and results out, and moves the rows
+// of an exchange through the host. SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kokkos_kernels/device_pipeline.hpp"
+#include "kokkos_kernels/evaluator.hpp"
+
+namespace equipot::kernels {
+
+template <class Space, class Real>
+class DeviceEvaluator final : public Evaluator {
+    using Pipeline = DevicePipeline<Space, Real>;
+    using Memory = typename Pipeline::Memory;
+    template <class T>
+    using Unmanaged = Kokkos::View<T, Kokkos::LayoutRight, Kokkos::HostSpace, Kokkos::MemoryTraits<Kokkos::Unmanaged>>;
+
+public:
+    /// `exact` answers while there are no tables: they are measured against it.
+    DeviceEvaluator(const Model& model, int head, std::unique_ptr<Evaluator> exact)
+        : model_(model), head_(head), exact_(std::move(exact)) {}
+
+    int prepare(const std::vector<int>& active, int intervals) override {
+        pipeline_.reset();
+        weights_.reset();
+        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, Gpu::warp);
+        plan_.intervals = 0;
+        if (intervals == 0) return exact_->prepare(active, 0);
+        plan_.build_tables(std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
+        weights_.emplace(plan_);
+        pipeline_.emplace(*weights_);
+        return plan_.intervals;
+    }
+
+    void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                 const Properties& what, Result& result) override {
+        if (!pipeline_) return exact_->compute(graph, species, exchange, what, result);
+        try {
+            compute_on_device(graph, species, exchange, what, result);
+        } catch (const Error&) {
+            throw;
+        } catch (const std::exception& error) {
+            const double edges =
+                static_cast<double>(graph.neighbor.size()) / std::max(1.0, static_cast<double>(graph.owned));
+            const double megabytes = 1e-6 * (static_cast<double>(graph.total) * bytes_per_atom(edges, what) +
+                                             static_cast<double>(weights_->bytes));
+            throw Error("the device failed on " + std::to_string(graph.owned) + " atoms, which need about " +
+                        std::to_string(std::lround(megabytes)) + " MB of its memory: " + error.what());
+        }
+    }
+
+    [[nodiscard]] int padded_channels() const override {
+        return (model_.channels + Gpu::warp - 1) / Gpu::warp * Gpu::warp;
+    }
+    [[nodiscard]] double measure_peak() const override { return exact_->measure_peak(); }
+    [[nodiscard]] double bytes_per_atom(double edges_per_atom, const Properties& what) const override {
+        return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what) : 0;
+    }
+
+    /// For those who have atoms on the device; null before tables are there, and again whenever species are added.
+    [[nodiscard]] Pipeline* pipeline() { return pipeline_ ? &*pipeline_ : nullptr; }
+
+private:
+    void compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
+                           const Properties& what, Result& result);
+
+    /// Hands rows of the device to an exchange of the host.
+    struct HostExchange final : Exchange {
+        Exchange& of_host;
+        std::int64_t total;
+        HostExchange(Exchange& of, std::int64_t rows) : of_host(of), total(rows) {}
+        void forward(double* rows, int width) override { move(rows, width, true); }
+        void reverse(double* rows, int width) override { move(rows, width, false); }
+        void forward(float* rows, int width) override { move(rows, width, true); }
+        void reverse(float* rows, int width) override { move(rows, width, false); }
+
+    private:
+        template <class T>
+        void move(T* rows, int width, bool is_forward) {
+            if (dynamic_cast<NoExchange*>(&of_host) != nullptr) return;
+            const auto size = static_cast<std::size_t>(total) * static_cast<std::size_t>(width);
+            const Kokkos::View<T*, Memory, Kokkos::MemoryTraits<Kokkos::Unmanaged>> device(rows, size);
+            const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), device);
+            if (is_forward)
+                of_host.forward(host.data(), width);
+            else
+                of_host.reverse(host.data(), width);
+            Kokkos::deep_copy(device, host);
+        }
+    };
+
+    /// The first `size` numbers of an array that grows.
+    template <class T>
+    static auto leading(typename Pipeline::template Array<T>& array, std::size_t size) {
+        if (array.extent(0) < size)
+            array = typename Pipeline::template Array<T>(Kokkos::view_alloc(Kokkos::WithoutInitializing, "equipot"),
+                                                         size + size / 16);
+        return Kokkos::subview(array, std::pair(std::size_t(0), size));
+    }
+    template <class T, class From>
+    static auto copy_in(typename Pipeline::template Array<T>& array, const From& from) {
+        const auto target = leading<T>(array, from.size());
+        Kokkos::deep_copy(target, Unmanaged<const T*>(from.data(), from.size()));
+        return target;
+    }
+    static auto zeroed(typename Pipeline::template Array<double>& array, std::size_t size) {
+        const auto target = leading<double>(array, size);
+        Kokkos::deep_copy(target, 0.0);
+        return target;
+    }
+    template <class From>
+    static void copy_out(const From& from, std::vector<double>& to) {
+        to.resize(from.extent(0));
+        Kokkos::deep_copy(Unmanaged<double*>(to.data(), to.size()), from);
+    }
+
+    const Model& model_;
+    int head_;
+    std::unique_ptr<Evaluator> exact_;
+    Plan<Real> plan_;
+    std::optional<DevicePlan<Space, Real>> weights_;
+    std::optional<Pipeline> pipeline_;
+    typename Pipeline::template Array<std::int32_t> species_, neighbor_;
+    typename Pipeline::template Array<std::int64_t> first_;
+    typename Pipeline::template Array<double> displacement_, energies_, forces_, virials_, centroid_, features_;
+    typename Pipeline::template Array<double> totals_{"equipot totals", 10};
+    typename Pipeline::template Array<int> too_close_{"equipot too close", 1};
+};
+
+template <class Space, class Real>
+void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species,
+                                                     Exchange& exchange, const Properties& what, Result& result) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
+    const auto owned = static_cast<std::size_t>(graph.owned), total = static_cast<std::size_t>(graph.total);
+    const bool derivatives = what.forces || what.virials || what.centroid_virials;
+
+    typename Pipeline::Graph on_device;
+    on_device.owned = graph.owned;
+    on_device.total = graph.total;
+    on_device.species = copy_in<std::int32_t>(species_, species);
+    on_device.first = copy_in<std::int64_t>(first_, graph.first);
+    on_device.neighbor = copy_in<std::int32_t>(neighbor_, graph.neighbor);
+    on_device.displacement = decltype(on_device.displacement)(copy_in<double>(displacement_, graph.displacement).data(),
+                                                              graph.neighbor.size());
+
+    const auto energies = leading<double>(energies_, owned);
+    const auto forces = zeroed(forces_, derivatives ? 3 * total : 0);
+    const auto virials = zeroed(virials_, what.virials ? 9 * total : 0);
+    const auto centroid = zeroed(centroid_, what.centroid_virials ? 9 * total : 0);
+    const auto width = what.features ? static_cast<std::size_t>(pipeline_->feature_width()) : 0;
+    const auto features = leading<double>(features_, owned * width);
+    typename Pipeline::Output output;
+    output.energies = energies;
+    output.totals = totals_;
+    output.too_close = too_close_;
+    output.forces = typename Pipeline::Vectors(forces.data(), derivatives ? total : 0);
+    output.virials = typename Pipeline::Tensors(virials.data(), what.virials ? total : 0);
+    output.centroid = typename Pipeline::Tensors(centroid.data(), what.centroid_virials ? total : 0);
+    output.features = decltype(output.features)(features.data(), owned, width);
+
+    HostExchange moved(exchange, graph.total);
+    Space().fence();
+    const Clock::time_point ready = Clock::now();
+    pipeline_->compute(on_device, moved, what, output);
+    Space().fence();
+    const Clock::time_point done = Clock::now();
+
+    copy_out(energies, result.energies);
+    copy_out(forces, result.forces);
+    copy_out(virials, result.virials);
+    copy_out(centroid, result.centroid_virials);
+    copy_out(features, result.features);
+    std::array<double, 10> totals{};
+    Kokkos::deep_copy(Unmanaged<double*>(totals.data(), totals.size()), totals_);
+    result.energy = totals[0];
+    std::copy(totals.begin() + 1, totals.end(), result.virial.begin());
+    int too_close = 0;
+    Kokkos::deep_copy(Unmanaged<int*>(&too_close, 1), too_close_);
+    if (too_close > 0)
+        throw Error(
+            "two atoms are closer than 0.5 Å, or a position is not a number: on a device the radial functions "
+            "start there; look at the structure, or evaluate it with device \"cpu\"");
+    result.profile.clear();
+    if (!what.profile) return;
+    const auto stage = [&](const char* name, Clock::time_point from, Clock::time_point to) {
+        result.profile.push_back({name, std::chrono::duration<double>(to - from).count(), 0, 0});
+    };
+    stage("copies to the device", start, ready);
+    stage("device", ready, done);
+    stage("copies from the device", done, Clock::now());
+}
+
+// Compiled once, in device_instance.cpp: it takes minutes.
+extern template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, double>;
+extern template class DevicePipeline<Kokkos::DefaultHostExecutionSpace, float>;
+#if defined(KOKKOS_ENABLE_CUDA)
+using DeviceSpace = Kokkos::Cuda;
+#elif defined(KOKKOS_ENABLE_HIP)
+using DeviceSpace = Kokkos::HIP;
+#endif
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+extern template class DevicePipeline<DeviceSpace, double>;
+extern template class DevicePipeline<DeviceSpace, float>;
+#endif
+
+}  // namespace equipot::kernels
