@@ -65,7 +65,12 @@ public:
         return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what) : 0;
     }
 
-    /// For those who have atoms on the device; null before tables are there, and again whenever species are added.
+    /// For those who have atoms on the device: `graph` and the rows that `exchange` is given lie there, species are
+    /// numbered as in prepare. Sets the energy and the virial of `result`; the rest of the results stays on the device,
+    /// in what is returned, until the next call.
+    const typename Pipeline::Output& run(const typename Pipeline::Graph& graph, Exchange& exchange,
+                                         const Properties& what, Result& result);
+    /// Null before tables are there, and again while species are added.
     [[nodiscard]] Pipeline* pipeline() { return pipeline_ ? &*pipeline_ : nullptr; }
 
 private:
@@ -116,10 +121,10 @@ private:
         Kokkos::deep_copy(target, 0.0);
         return target;
     }
-    template <class From>
-    static void copy_out(const From& from, std::vector<double>& to) {
-        to.resize(from.extent(0));
-        Kokkos::deep_copy(Unmanaged<double*>(to.data(), to.size()), from);
+    static void copy_out(const typename Pipeline::template Array<double>& from, std::size_t size,
+                         std::vector<double>& to) {
+        to.resize(size);
+        Kokkos::deep_copy(Unmanaged<double*>(to.data(), size), Kokkos::subview(from, std::pair(std::size_t(0), size)));
     }
 
     const Model& model_;
@@ -133,52 +138,27 @@ private:
     typename Pipeline::template Array<double> displacement_, energies_, forces_, virials_, centroid_, features_;
     typename Pipeline::template Array<double> totals_{"equipot totals", 10};
     typename Pipeline::template Array<int> too_close_{"equipot too close", 1};
+    typename Pipeline::Output output_;
 };
 
 template <class Space, class Real>
-void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species,
-                                                     Exchange& exchange, const Properties& what, Result& result) {
-    using Clock = std::chrono::steady_clock;
-    const Clock::time_point start = Clock::now();
+auto DeviceEvaluator<Space, Real>::run(const typename Pipeline::Graph& graph, Exchange& exchange,
+                                       const Properties& what, Result& result) -> const typename Pipeline::Output& {
     const auto owned = static_cast<std::size_t>(graph.owned), total = static_cast<std::size_t>(graph.total);
     const bool derivatives = what.forces || what.virials || what.centroid_virials;
-
-    typename Pipeline::Graph on_device;
-    on_device.owned = graph.owned;
-    on_device.total = graph.total;
-    on_device.species = copy_in<std::int32_t>(species_, species);
-    on_device.first = copy_in<std::int64_t>(first_, graph.first);
-    on_device.neighbor = copy_in<std::int32_t>(neighbor_, graph.neighbor);
-    on_device.displacement = decltype(on_device.displacement)(copy_in<double>(displacement_, graph.displacement).data(),
-                                                              graph.neighbor.size());
-
-    const auto energies = leading<double>(energies_, owned);
-    const auto forces = zeroed(forces_, derivatives ? 3 * total : 0);
-    const auto virials = zeroed(virials_, what.virials ? 9 * total : 0);
-    const auto centroid = zeroed(centroid_, what.centroid_virials ? 9 * total : 0);
     const auto width = what.features ? static_cast<std::size_t>(pipeline_->feature_width()) : 0;
-    const auto features = leading<double>(features_, owned * width);
-    typename Pipeline::Output output;
-    output.energies = energies;
-    output.totals = totals_;
-    output.too_close = too_close_;
-    output.forces = typename Pipeline::Vectors(forces.data(), derivatives ? total : 0);
-    output.virials = typename Pipeline::Tensors(virials.data(), what.virials ? total : 0);
-    output.centroid = typename Pipeline::Tensors(centroid.data(), what.centroid_virials ? total : 0);
-    output.features = decltype(output.features)(features.data(), owned, width);
-
-    HostExchange moved(exchange, graph.total);
+    const std::size_t moved = derivatives ? total : 0, sheared = what.virials ? total : 0,
+                      centred = what.centroid_virials ? total : 0;
+    output_.energies = leading<double>(energies_, owned);
+    output_.totals = totals_;
+    output_.too_close = too_close_;
+    output_.forces = typename Pipeline::Vectors(zeroed(forces_, 3 * moved).data(), moved);
+    output_.virials = typename Pipeline::Tensors(zeroed(virials_, 9 * sheared).data(), sheared);
+    output_.centroid = typename Pipeline::Tensors(zeroed(centroid_, 9 * centred).data(), centred);
+    output_.features = decltype(output_.features)(leading<double>(features_, owned * width).data(), owned, width);
+    pipeline_->compute(graph, exchange, what, output_);
     Space().fence();
-    const Clock::time_point ready = Clock::now();
-    pipeline_->compute(on_device, moved, what, output);
-    Space().fence();
-    const Clock::time_point done = Clock::now();
 
-    copy_out(energies, result.energies);
-    copy_out(forces, result.forces);
-    copy_out(virials, result.virials);
-    copy_out(centroid, result.centroid_virials);
-    copy_out(features, result.features);
     std::array<double, 10> totals{};
     Kokkos::deep_copy(Unmanaged<double*>(totals.data(), totals.size()), totals_);
     result.energy = totals[0];
@@ -189,6 +169,36 @@ void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const s
         throw Error(
             "two atoms are closer than 0.5 Å, or a position is not a number: on a device the radial functions "
             "start there; look at the structure, or evaluate it with device \"cpu\"");
+    return output_;
+}
+
+template <class Space, class Real>
+void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species,
+                                                     Exchange& exchange, const Properties& what, Result& result) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
+    const auto owned = static_cast<std::size_t>(graph.owned);
+
+    typename Pipeline::Graph on_device;
+    on_device.owned = graph.owned;
+    on_device.total = graph.total;
+    on_device.species = copy_in<std::int32_t>(species_, species);
+    on_device.first = copy_in<std::int64_t>(first_, graph.first);
+    on_device.neighbor = copy_in<std::int32_t>(neighbor_, graph.neighbor);
+    on_device.displacement = decltype(on_device.displacement)(copy_in<double>(displacement_, graph.displacement).data(),
+                                                              graph.neighbor.size());
+
+    HostExchange moved(exchange, graph.total);
+    Space().fence();
+    const Clock::time_point ready = Clock::now();
+    const auto& output = run(on_device, moved, what, result);
+    const Clock::time_point done = Clock::now();
+
+    copy_out(energies_, owned, result.energies);
+    copy_out(forces_, output.forces.size(), result.forces);
+    copy_out(virials_, output.virials.size(), result.virials);
+    copy_out(centroid_, output.centroid.size(), result.centroid_virials);
+    copy_out(features_, output.features.size(), result.features);
     result.profile.clear();
     if (!what.profile) return;
     const auto stage = [&](const char* name, Clock::time_point from, Clock::time_point to) {

@@ -75,7 +75,7 @@ struct SumVirial {
 ///     Potential potential(model, {.precision = Precision::Mixed, .device = "gpu"});
 ///     potential.prepare(atomic_numbers);   // once: tables as fine as they need be; see prepared_species() for numbers
 ///     auto& evaluator = dynamic_cast<DeviceEvaluator<Space, float>&>(potential.evaluator());
-///     evaluator.pipeline()->compute(graph, exchange, what, output);   // every step
+///     const auto& output = evaluator.run(graph, exchange, what, result);   // every step; or pipeline()->compute(...)
 ///
 /// - All work goes to the execution space instance given to the constructor, in order. `compute` neither waits for it
 ///   nor, once its memory has grown to the largest graph seen, allocates anything: fence before reading results.

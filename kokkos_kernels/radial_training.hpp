@@ -8,7 +8,6 @@
 
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <vector>
 
 #include "kokkos_kernels/dense.hpp"
@@ -27,8 +26,7 @@ public:
           channels_(model.channels),
           padded_(plan.padded),
           samples_(plan.intervals + degree + 2 * margin),
-          rows_(plan.intervals + degree),
-          cut_weights_(!model.radial.envelope_on_basis) {
+          rows_(plan.intervals + degree) {
         const LayerPlan<Real>& lp = plan.layers[t_];
         outputs_ = lp.radial->outputs();
         const double h = (plan.cutoff - table_low) / plan.intervals;
@@ -49,7 +47,7 @@ public:
                     lp.radial->basis_values(zi, zj, table_low + (first + s) * h,
                                             group.basis.data() + static_cast<std::ptrdiff_t>(s) * model.radial.size,
                                             group.cut[static_cast<std::size_t>(s)], scratch);
-                if (!cut_weights_) std::fill(group.cut.begin(), group.cut.end(), 1.0);
+                if (model.radial.envelope_on_basis) std::fill(group.cut.begin(), group.cut.end(), 1.0);
                 groups_.push_back(std::move(group));
             }
             groups_[entry->second].tables.push_back(table);
@@ -307,7 +305,6 @@ private:
 
     std::size_t t_;
     int channels_, padded_, samples_, rows_, outputs_ = 0;
-    bool cut_weights_;
     std::vector<Group> groups_;
     std::vector<double> sender_;  // [species, K] u of the first layer
 };

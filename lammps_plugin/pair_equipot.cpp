@@ -72,11 +72,13 @@ void PairEquipot::forget_model() {
 
 void PairEquipot::settings(int narg, char **arg) {
     engine->options = equipot::LoadOptions{};
+    engine->options.device = usual_device();
     forget_model();
     for (int k = 0; k < narg; k += 2) {
         const std::string key = arg[k];
         if (key != "head" && key != "precision" && key != "radial" && key != "device")
-            error->all(FLERR, "pair_style equipot has no option '" + key + "'; it has head, precision, radial and device");
+            error->all(FLERR,
+                       "pair_style equipot has no option '" + key + "'; it has head, precision, radial and device");
         if (k + 1 == narg) error->all(FLERR, "pair_style equipot: the option " + key + " needs a value");
         const std::string value = arg[k + 1];
         if (key == "head") {
@@ -293,11 +295,15 @@ void PairEquipot::lay_out() {
     engine->halo->layout({list->ilist, static_cast<std::size_t>(list->inum)}, numbers, find_received);
 }
 
-void PairEquipot::run_model() {
+void PairEquipot::set_wishes() {
     engine->what.forces = true;
     engine->what.virials = vflag_atom != 0;
     engine->what.centroid_virials = cvflag_atom != 0;
     engine->what.features = features_flag != 0;
+}
+
+void PairEquipot::run_model() {
+    set_wishes();
     try {
         engine->potential->compute(engine->graph, *engine->halo, engine->what, engine->result);
     } catch (const LAMMPSException &) {

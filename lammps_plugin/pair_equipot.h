@@ -102,7 +102,9 @@ protected:
     virtual void begin(int eflag, int vflag);
     virtual void lay_out();
     virtual std::string build_graph();
+    void set_wishes();
     virtual void run_model();
+    [[nodiscard]] virtual std::string usual_device() const { return "cpu"; }
     virtual std::string find_nonfinite();
     virtual void add_results();
 

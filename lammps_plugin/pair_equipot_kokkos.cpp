@@ -13,8 +13,10 @@
 #include "equipot_engine.h"
 #include "equipot_halo_kokkos.h"
 #include "error.h"
+#include "exceptions.h"
 #include "force.h"
 #include "kokkos.h"
+#include "kokkos_kernels/device_evaluator.hpp"
 #include "memory_kokkos.h"
 #include "neigh_list_kokkos.h"
 #include "neigh_request.h"
@@ -58,8 +60,6 @@ KokkosLMP *kokkos_of(LAMMPS *lmp) {
 template <class DeviceType>
 PairEquipotKokkos<DeviceType>::PairEquipotKokkos(LAMMPS *lmp, ExecutionSpace space) : PairEquipot(lmp) {
     kokkos_of(lmp);
-    if (!std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>)
-        error->all(FLERR, "pair_style equipot/kk cannot compute on a GPU yet: use pair_style equipot/kk/host");
     kokkosable = 1;
     atomKK = dynamic_cast<AtomKokkos *>(atom);
     execution_space = space;
@@ -83,12 +83,23 @@ template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::init_style() {
     if (!force->newton_pair)
         error->all(FLERR, "pair equipot/kk needs newton on: run LAMMPS with '-pk kokkos newton on neigh half'");
+    const std::string &device = engine->options.device;
+    if (in_host_memory ? device != "cpu" && device != "host" : device == "cpu" || device == "host")
+        error->all(FLERR, "pair equipot/kk works where LAMMPS keeps the atoms, which is not on device " + device +
+                              ": leave out the option device, and choose equipot/kk/device or equipot/kk/host");
     PairEquipot::init_style();
     NeighRequest *request = neighbor->find_request(this);
     constexpr bool is_device = std::is_same_v<DeviceType, LMPDeviceType>;
     request->set_kokkos_device(is_device);
     request->set_kokkos_host(!is_device);
-    numbers_of_types = EquipotHaloKokkos<DeviceType>::upload(numbers);
+    std::vector<std::int32_t> of_types(numbers.begin(), numbers.end());
+    if (on_device()) {
+        // Devices number the elements from 0 on.
+        const std::vector<std::int32_t> prepared = engine->potential->prepared_species();
+        for (std::int32_t &number : of_types)
+            number = static_cast<std::int32_t>(std::find(prepared.begin(), prepared.end(), number) - prepared.begin());
+    }
+    numbers_of_types = EquipotHaloKokkos<DeviceType>::upload(of_types);
 }
 
 template <class DeviceType>
@@ -98,6 +109,11 @@ void PairEquipotKokkos<DeviceType>::begin(int eflag, int vflag) {
     if (vflag_atom) zero_atoms<DeviceType>(k_vatom, vatom, maxvatom, memoryKK, "pair:vatom");
     if (cvflag_atom) zero_atoms<DeviceType>(k_cvatom, cvatom, maxcvatom, memoryKK, "pair:cvatom");
     atomKK->sync(execution_space, datamask_read);
+}
+
+template <class DeviceType>
+bool PairEquipotKokkos<DeviceType>::on_device() const {
+    return engine->options.device != "cpu";
 }
 
 // What the messages of errors and the layout, which is host work, look at.
@@ -149,7 +165,7 @@ void PairEquipotKokkos<DeviceType>::lay_out() {
 // digits of sums. Nobody minds another order of the list. On a device sums differ anyway.
 template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::sort_neighbors() {
-    if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) {
+    if constexpr (in_host_memory) {
         const auto *list_there = static_cast<NeighListKokkos<DeviceType> *>(list);
         const auto numneigh = list_there->d_numneigh;
         const auto neighbors = list_there->d_neighbors;
@@ -246,35 +262,62 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
                                   : trouble_with_places(halo->atoms()[row], worst.loc);
 }
 
-// THE SEAM: what computes the model. Everything is in the memory of DeviceType. It is given
-//   - graph_numbers[halo->total()], graph_first[halo->owned() + 1], graph_neighbor[edges] and
-//     graph_displacement[3 * edges]: an equipot::Graph,
-//   - *halo, an equipot::Exchange whose rows are pointers to that memory,
-//   - engine->what, after the flags that PairEquipot::run_model sets it by: the properties wanted;
-// and leaves
-//   - energies, forces, virials, centroid_virials: views that last until the next step,
-//   - engine->result.energy, .virial and .features, on the host.
-// On hosts equipot::Potential does it. An evaluator for a device goes into the other branch, and makes the refusal of
-// devices in the constructor unnecessary.
+// The CPU's evaluator works on the graph where it is, in the memory of the host.
 template <class DeviceType>
 void PairEquipotKokkos<DeviceType>::run_model() {
-    if constexpr (std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>) {
-        const auto owned = static_cast<std::size_t>(halo->owned()), all = static_cast<std::size_t>(halo->total());
-        const auto count = static_cast<std::size_t>(edges);
-        engine->graph.owned = halo->owned();
-        engine->graph.total = halo->total();
-        engine->graph.atomic_numbers = {graph_numbers.data(), all};
-        engine->graph.first = {graph_first.data(), owned + 1};
-        engine->graph.neighbor = {graph_neighbor.data(), count};
-        engine->graph.displacement = {graph_displacement.data(), 3 * count};
-        PairEquipot::run_model();
-        const equipot::Result &result = engine->result;
-        energies = Readable<double>(result.energies.data(), owned);
-        forces = Readable<double>(result.forces.data(), 3 * all);
-        virials = Readable<double>(result.virials.data(), vflag_atom ? 9 * all : 0);
-        centroid_virials = Readable<double>(result.centroid_virials.data(), cvflag_atom ? 9 * all : 0);
-    } else {
-        error->all(FLERR, "pair_style equipot/kk cannot compute on a GPU yet: use pair_style equipot/kk/host");
+    if (on_device()) {
+        if (engine->options.precision == equipot::Precision::Double)
+            run_on_device<double>();
+        else
+            run_on_device<float>();
+        return;
+    }
+    const auto owned = static_cast<std::size_t>(halo->owned()), all = static_cast<std::size_t>(halo->total());
+    const auto count = static_cast<std::size_t>(edges);
+    engine->graph.owned = halo->owned();
+    engine->graph.total = halo->total();
+    engine->graph.atomic_numbers = {graph_numbers.data(), all};
+    engine->graph.first = {graph_first.data(), owned + 1};
+    engine->graph.neighbor = {graph_neighbor.data(), count};
+    engine->graph.displacement = {graph_displacement.data(), 3 * count};
+    PairEquipot::run_model();
+    const equipot::Result &result = engine->result;
+    energies = Readable<double>(result.energies.data(), owned);
+    forces = Readable<double>(result.forces.data(), 3 * all);
+    virials = Readable<double>(result.virials.data(), vflag_atom ? 9 * all : 0);
+    centroid_virials = Readable<double>(result.centroid_virials.data(), cvflag_atom ? 9 * all : 0);
+}
+
+// On a device nothing but the energy, the virial and, when asked for, features leave its memory.
+template <class DeviceType>
+template <class Real>
+void PairEquipotKokkos<DeviceType>::run_on_device() {
+    using Evaluator = equipot::kernels::DeviceEvaluator<DeviceType, Real>;
+    using Pipeline = equipot::kernels::DevicePipeline<DeviceType, Real>;
+    auto &evaluator = dynamic_cast<Evaluator &>(engine->potential->evaluator());
+    typename Pipeline::Graph graph;
+    graph.owned = halo->owned();
+    graph.total = halo->total();
+    graph.species = graph_numbers;
+    graph.first = graph_first;
+    graph.neighbor = graph_neighbor;
+    graph.displacement = decltype(graph.displacement)(graph_displacement.data(), edges);
+    set_wishes();
+    try {
+        const auto &output = evaluator.run(graph, *halo, engine->what, engine->result);
+        energies = Readable<double>(output.energies.data(), output.energies.size());
+        forces = Readable<double>(output.forces.data(), output.forces.size());
+        virials = Readable<double>(output.virials.data(), output.virials.size());
+        centroid_virials = Readable<double>(output.centroid.data(), output.centroid.size());
+        std::vector<double> &features_of_atoms = engine->result.features;
+        features_of_atoms.resize(output.features.size());
+        Kokkos::deep_copy(Kokkos::View<double *, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(features_of_atoms.data(),
+                                                                                             features_of_atoms.size()),
+                          Readable<double>(output.features.data(), output.features.size()));
+    } catch (const LAMMPSException &) {
+        throw;  // from LAMMPS's own communication, during an exchange
+    } catch (const std::exception &problem) {
+        error->one(FLERR, std::string("pair equipot: ") + problem.what());
     }
 }
 

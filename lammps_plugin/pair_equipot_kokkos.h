@@ -4,10 +4,9 @@ pair_style equipot/kk, equipot/kk/device, equipot/kk/host: pair_style equipot (s
 commands) in a LAMMPS with KOKKOS. Positions, neighbours and forces stay where that LAMMPS has them; graph, results and
 messages between ranks are made there in parallel.
 
-Examples
+Example, with 4 threads; "pair_style equipot" becomes equipot/kk
 
-    lmp -k on t 4 -sf kk -in in.melt                                        # 4 threads; "pair_style equipot" becomes
-equipot/kk lmp -k on t 4 -sf kk -pk kokkos newton on neigh half comm device -in in.melt
+    lmp -k on t 4 -sf kk -in in.melt
 
 Restrictions
   KOKKOS switched on (-k on), and newton on: with a GPU that takes "-pk kokkos newton on neigh half".
@@ -29,6 +28,7 @@ PairStyle(equipot/kk/host,PairEquipotKokkosHost);
 #include <Kokkos_DualView.hpp>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "kokkos_base.h"
 #include "kokkos_type.h"
@@ -62,6 +62,8 @@ public:
     void run_model() override;
     std::string find_nonfinite() override;
     void add_results() override;
+    template <class Real>
+    void run_on_device();
 
 protected:
     PairEquipotKokkos(class LAMMPS *lmp, ExecutionSpace space);
@@ -72,6 +74,10 @@ private:
     template <class T>
     using Readable = Kokkos::View<const T *, DeviceType, Kokkos::MemoryUnmanaged>;
 
+    static constexpr bool in_host_memory = std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>;
+
+    [[nodiscard]] std::string usual_device() const override { return in_host_memory ? "cpu" : "gpu"; }
+    [[nodiscard]] bool on_device() const;
     void read_atoms_on_host();
     void sort_neighbors();
 

@@ -197,14 +197,13 @@ void define(py::module_& m) {
              "forces"_a, "virials"_a, "centroid_virials"_a, "features"_a, "profile"_a = false);
 
     py::class_<Potential>(m, "Engine")
-        .def(py::init(
-                 [](const Model& model, const std::string& head, const std::string& dtype, const std::string& radial,
-                    const std::string& device) {
-                     const py::gil_scoped_release release;
-                     const LoadOptions options = make_options(head, dtype, radial, device);
-                     require_runtime();
-                     return std::make_unique<Potential>(model, options);
-                 }),
+        .def(py::init([](const Model& model, const std::string& head, const std::string& dtype,
+                         const std::string& radial, const std::string& device) {
+                 const py::gil_scoped_release release;
+                 const LoadOptions options = make_options(head, dtype, radial, device);
+                 require_runtime();
+                 return std::make_unique<Potential>(model, options);
+             }),
              "model"_a, "head"_a, "dtype"_a, "radial"_a, "device"_a = "cpu")
         .def_property_readonly("info", [](const Potential& potential) { return describe(potential.model()); })
         .def_property_readonly("head", &Potential::head)

@@ -119,6 +119,19 @@ def test_names(kk, plain, start, style, switches):
     same(found, expected)
 
 
+@pytest.mark.parametrize(("ranks", "threads", "way"), [(1, 2, "no"), (2, 1, "no"), (2, 1, "device"), (4, 1, "device")])
+@pytest.mark.parametrize("layers", ["one", "two", "three"])
+def test_evaluator_of_devices(kk, plain, start, models, layers, ranks, threads, way):
+    """What runs on a GPU, here on the host: it takes KOKKOS's arrays and the halo's messages as they are."""
+    coeff = f"pair_coeff * * {models['folder']}/{models[layers]}.equipot Si O"
+    found = kk(
+        start("tilted", style="pair_style equipot device host", coeff=coeff) + EVERYTHING,
+        "comm", way, ranks=ranks, threads=threads,
+    )  # fmt: skip
+    assert "device code on the host" in found.text
+    same(found, plain(start("tilted", coeff=coeff) + EVERYTHING))
+
+
 @pytest.mark.parametrize("grid", ["processors 4 1 1", "processors 1 1 4", "comm_style tiled"])
 def test_grids(kk, plain, start, grid):
     for way in ("no", "device"):
