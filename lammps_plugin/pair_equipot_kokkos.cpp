@@ -44,20 +44,19 @@ void zero_atoms(DualView &view, Array &array, int n, MemoryKokkos *memory, const
     view.template modify<DeviceType>();
 }
 
-KokkosLMP *kokkos_of(LAMMPS *lmp) {
+void require_kokkos(LAMMPS *lmp) {
     if (lmp->kokkos == nullptr || !lmp->kokkos->kokkos_exists)
         lmp->error->all(
             FLERR,
             "pair_style equipot/kk needs KOKKOS switched on: run 'lmp -k on t 4 -sf kk ...' (4 threads), or use "
             "pair_style equipot");
-    return lmp->kokkos;
 }
 
 }  // namespace
 
 template <class DeviceType>
 PairEquipotKokkos<DeviceType>::PairEquipotKokkos(LAMMPS *lmp, ExecutionSpace space) : PairEquipot(lmp) {
-    kokkos_of(lmp);
+    require_kokkos(lmp);
     if (!std::is_same_v<typename DeviceType::memory_space, Kokkos::HostSpace>)
         error->all(FLERR, "pair_style equipot/kk cannot compute on a GPU yet: use pair_style equipot/kk/host");
     kokkosable = 1;
