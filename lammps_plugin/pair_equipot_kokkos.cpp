@@ -46,20 +46,19 @@ void zero_atoms(DualView &view, Array &array, int n, MemoryKokkos *memory, const
     view.template modify<DeviceType>();
 }
 
-KokkosLMP *kokkos_of(LAMMPS *lmp) {
+void require_kokkos(LAMMPS *lmp) {
     if (lmp->kokkos == nullptr || !lmp->kokkos->kokkos_exists)
         lmp->error->all(
             FLERR,
             "pair_style equipot/kk needs KOKKOS switched on: run 'lmp -k on t 4 -sf kk ...' (4 threads), or use "
             "pair_style equipot");
-    return lmp->kokkos;
 }
 
 }  // namespace
 
 template <class DeviceType>
 PairEquipotKokkos<DeviceType>::PairEquipotKokkos(LAMMPS *lmp, ExecutionSpace space) : PairEquipot(lmp) {
-    kokkos_of(lmp);
+    require_kokkos(lmp);
     kokkosable = 1;
     atomKK = dynamic_cast<AtomKokkos *>(atom);
     execution_space = space;

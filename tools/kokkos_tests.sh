@@ -22,5 +22,5 @@ export EQUIPOT_TEST_LMP=$lammps/bin/lmp EQUIPOT_TEST_PLUGIN=$PWD/build/kokkos/eq
 [ $# -gt 0 ] && exit 0
 # Without what this LAMMPS lacks: packages MC, MOLECULE and EXTRA-PAIR, and other than binned neighbour lists with KOKKOS.
 EQUIPOT_TEST_ARGUMENTS="-k on -sf kk -pk kokkos comm device" "$venv/bin/python" -m pytest \
-    tests/lammps/test_{parallel,commands,errors,hybrid}.py --durations=3 \
+    tests/lammps/test_{commands,errors,hybrid}.py --durations=3 \
     -k "not (atoms_that_change_type or bonded_atoms or dispersion or neighbour_settings)"

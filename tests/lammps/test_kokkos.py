@@ -231,7 +231,7 @@ def test_moving_atoms(kk, plain, start, fix):
     box = "tilted" if "tri" in fix else "bulk"
     script = start(box) + MOVES + f"fix 1 all {fix}\nrun 60\n"
     expected = plain(script)
-    for ranks, threads, way in ((1, 2, "no"), (2, 1, "device"), (4, 1, "no"), (4, 1, "device")):
+    for ranks, threads, way in ((1, 2, "no"), (2, 1, "no"), (4, 1, "device")):
         found = kk(script, "comm", way, ranks=ranks, threads=threads)
         assert not any("Neighbor list builds = 0" in line for line in found.text.splitlines())
         for column in ("PotEng", "TotEng", "Press", "Volume"):
