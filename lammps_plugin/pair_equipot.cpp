@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "exceptions.h"
 #include "force.h"
 #include "memory.h"
+#include "model/card.hpp"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
@@ -197,10 +197,8 @@ void PairEquipot::warn_of_crowding() {
 
 void PairEquipot::print_summary(const std::string &file, double spline_error) {
     const equipot::Potential &potential = *engine->potential;
-    const nlohmann::json card = nlohmann::json::parse(potential.model().card, nullptr, false);
-    std::string title;
-    if (card.is_object() && card.contains("title") && card["title"].is_string())
-        title = ": " + card["title"].get<std::string>();
+    std::string title = equipot::card_title(potential.model());
+    if (!title.empty()) title = ": " + title;
     std::string types;
     for (std::size_t type = 1; type < numbers.size(); ++type) {
         types += fmt::format("{}{} = {}", type == 1 ? "" : ", ", type,

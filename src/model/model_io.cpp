@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "model/card.hpp"
 #include "model/model.hpp"
 #include "model/safetensors.hpp"
 #include "model/weights.hpp"
@@ -400,6 +401,12 @@ Container describe(const Model& model) {
 }
 
 }  // namespace
+
+std::string card_title(const Model& model) {
+    const json card = json::parse(model.card, nullptr, false);
+    return card.is_object() && card.contains("title") && card["title"].is_string() ? card["title"].get<std::string>()
+                                                                                   : "";
+}
 
 std::int64_t Model::parameters() const {
     std::size_t count = embedding.data.size();
