@@ -92,7 +92,7 @@ def draw(run: Run, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--potential", type=Path, default=ROOT / "potentials" / "Si.equipot")
+    parser.add_argument("--potential", type=Path, default=ROOT / "potentials" / "Si-linear.equipot")
     parser.add_argument("--atoms", type=int, default=216, help="about so many (8 n³)")
     parser.add_argument("--minutes", type=float, default=1.5, help="choose the number of steps to fit this time")
     parser.add_argument("--steps", type=int, help="instead of --minutes")
