@@ -50,6 +50,7 @@ std::vector<ModelOptions> architectures() {
     using Transform = RadialBasis::Transform;
     return {{.layers = 1},
             {.layers = 1, .channels = 40, .l_max = 4, .density = true},
+            {.layers = 1, .channels = 3, .l_max = 6, .zbl = false},
             {.layers = 2},
             {.layers = 2, .channels = 33, .l_max = 3, .hidden = 0, .skip = false},
             {.layers = 2, .l_max = 3, .hidden = 2, .density = true, .transform = Transform::Agnesi},
