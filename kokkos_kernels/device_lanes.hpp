@@ -29,7 +29,7 @@ struct Strided {
 
 /// Sums of N <= 32 values (a power of two) over a warp. Each step halves the number of values: a lane sends one half of
 /// them to the lane that differs in one bit and adds what it gets to the other half. Afterwards value[0] of lane i is
-/// the sum of value number i N / 32. `Warp` has value(i, bit), which of two a lane keeps, and exchange(x, bit).
+/// the sum of value number i N / 32. `Warp` says which of two values a lane keeps, and what it gets for one.
 template <int N, int Bit = Gpu::warp / 2, class Warp, class T>
 KOKKOS_FORCEINLINE_FUNCTION void warp_sums(const Warp& warp, T* value) {
     // A recursion and not a loop: indices that are constants keep the values in registers.

@@ -62,15 +62,29 @@ KOKKOS_FORCEINLINE_FUNCTION void mix_block(int channels, const Rows<const Value>
         for (int b = 0; b < NB; ++b) sum[i][b].store(y[i] + b * P::width);
 }
 
+// The last rows, fewer than `Most` + 1, in one block: on a GPU there are often no others, and weights are read once.
+template <class P, int Most, int NB, bool Add, class Value = typename P::Value>
+KOKKOS_FORCEINLINE_FUNCTION void mix_rest(int channels, int rows, const Rows<const Value>& in,
+                                          const typename P::Real* W, const Rows<Value>& out, int row, int c) {
+    if (rows - row == Most)
+        mix_block<P, Most, NB, Add>(channels, in, W, out, row, c);
+    else if constexpr (Most > 1)
+        mix_rest<P, Most - 1, NB, Add>(channels, rows, in, W, out, row, c);
+}
+
 template <class P, int NB, bool Add, class Value = typename P::Value>
 KOKKOS_FORCEINLINE_FUNCTION void mix_columns(int channels, int rows, const Rows<const Value>& in,
                                              const typename P::Real* W, const Rows<Value>& out, int c, int from) {
-    constexpr int together = P::dual ? 2 : 4;  // dual numbers take two registers each
+    [[maybe_unused]] constexpr int together = P::dual ? 2 : 4;  // dual numbers take two registers each
     int row = from;
     if constexpr (!P::dual && P::registers >= 32)
         for (; row + 8 <= rows; row += 8) mix_block<P, 8, NB, Add>(channels, in, W, out, row, c);
-    for (; row + together <= rows; row += together) mix_block<P, together, NB, Add>(channels, in, W, out, row, c);
-    for (; row < rows; ++row) mix_block<P, 1, NB, Add>(channels, in, W, out, row, c);
+    if constexpr (P::width == 1 && !P::dual) {
+        mix_rest<P, 7, NB, Add>(channels, rows, in, W, out, row, c);
+    } else {
+        for (; row + together <= rows; row += together) mix_block<P, together, NB, Add>(channels, in, W, out, row, c);
+        for (; row < rows; ++row) mix_block<P, 1, NB, Add>(channels, in, W, out, row, c);
+    }
 }
 
 }  // namespace detail

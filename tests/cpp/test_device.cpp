@@ -50,6 +50,7 @@ std::vector<ModelOptions> architectures() {
     using Transform = RadialBasis::Transform;
     return {{.layers = 1},
             {.layers = 1, .channels = 40, .l_max = 4, .density = true},
+            {.layers = 1, .channels = 3, .l_max = 6, .zbl = false},
             {.layers = 2},
             {.layers = 2, .channels = 33, .l_max = 3, .hidden = 0, .skip = false},
             {.layers = 2, .l_max = 3, .hidden = 2, .density = true, .transform = Transform::Agnesi},
@@ -150,6 +151,37 @@ TEST_CASE("halves of warps add up to the sums of all values") {
     check(Int<8>{});
     check(Int<16>{});
     check(Int<32>{});
+}
+
+TEST_CASE("mixing by lanes of one number, any rows of any number of rows") {
+    using P = Pack<double, 1, Gpu>;
+    constexpr int channels = 32, most = 19;
+    std::mt19937 engine(3);
+    std::normal_distribution<double> normal;
+    std::vector<double> W(channels * channels), strips(mix_size<double>(channels)), in(most * channels);
+    for (double& w : W) w = normal(engine);
+    for (double& x : in) x = normal(engine);
+    for (int i = 0; i < channels; ++i)
+        for (int j = 0; j < channels; ++j)
+            strips[static_cast<std::size_t>(mix_index<double>(channels, i, j))] =
+                W[static_cast<std::size_t>(i * channels + j)];
+    for (int rows = 0; rows <= most; ++rows)
+        for (const int from : {0, 8}) {
+            std::vector<double> out(most * channels, 1.0);
+            for (int lane = 0; lane < 4; ++lane)
+                mix<P, true>(Blocks{lane, channels, 4}, channels, rows, Rows<const double>{in.data(), 1, channels},
+                             strips.data(), Rows<double>{out.data(), 1, channels}, from);
+            double worst = 0;
+            for (int r = 0; r < most; ++r)
+                for (int j = 0; j < channels; ++j) {
+                    double expected = 1;
+                    for (int i = 0; i < channels && r >= from && r < rows; ++i)
+                        expected += in[static_cast<std::size_t>(r * channels + i)] *
+                                    W[static_cast<std::size_t>(i * channels + j)];
+                    worst = std::max(worst, std::abs(out[static_cast<std::size_t>(r * channels + j)] - expected));
+                }
+            CHECK(worst < 1e-12);  // sums of 32 products of size 1
+        }
 }
 
 TEST_CASE("threads of a team share channels and atoms as one thread would do it all") {
