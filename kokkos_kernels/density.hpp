@@ -64,7 +64,7 @@ struct PathEdges {
 };
 
 /// How many of `most` (a power of two) run together when each takes `each` registers besides three.
-constexpr int how_many_together(int each, int registers, int most) {
+KOKKOS_INLINE_FUNCTION constexpr int how_many_together(int each, int registers, int most) {
     while (most > 1 && most * each + 3 > registers) most /= 2;
     return most;
 }
@@ -203,7 +203,7 @@ KOKKOS_FORCEINLINE_FUNCTION void path_backward_radial(Blocks blocks, int channel
 
 /// How many edges path_backward takes at once.
 template <class P>
-constexpr int backward_edges_together(int D1, int D3, int most) {
+KOKKOS_INLINE_FUNCTION constexpr int backward_edges_together(int D1, int D3, int most) {
     const int each = D1 * (D3 + 2) + 3 <= P::registers ? D1 * (D3 + 2) : D3 + 2;
     return how_many_together(each, P::registers, most);
 }

@@ -65,7 +65,7 @@ struct Warp {
     }
 };
 
-constexpr int power_of_two_from(int n) {
+KOKKOS_INLINE_FUNCTION constexpr int power_of_two_from(int n) {
     int power = 1;
     while (power < n) power *= 2;
     return power;

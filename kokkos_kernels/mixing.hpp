@@ -29,7 +29,7 @@ KOKKOS_FORCEINLINE_FUNCTION constexpr long mix_index(int channels, int k, int co
 }
 /// Numbers that [channels, channels] weights take; the last strip is padded.
 template <class Real>
-constexpr std::size_t mix_size(int channels) {
+KOKKOS_INLINE_FUNCTION constexpr std::size_t mix_size(int channels) {
     return static_cast<std::size_t>(mix_index<Real>(channels, 0, channels + mix_strip<Real> - 1) / mix_strip<Real> *
                                     mix_strip<Real>);
 }

@@ -42,7 +42,7 @@ fi
 mkdir -p build/cuda
 start=$SECONDS
 compile() {  # REAL
-    "$kokkos/bin/nvcc_wrapper" -std=c++20 -O3 -arch="$arch_flag" --expt-relaxed-constexpr --expt-extended-lambda -Xptxas -v \
+    "$kokkos/bin/nvcc_wrapper" -std=c++20 -O3 -arch="$arch_flag" -extended-lambda -Xptxas -v \
         -Wall -Wextra -Wshadow -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" \
         -isystem "$kokkos/core/src" -isystem "$kokkos/tpls/desul/include" -isystem "$kokkos/build/tpls/desul/include" \
         -isystem "$kokkos/tpls/mdspan/include" -DEQUIPOT_REAL="$1" \
