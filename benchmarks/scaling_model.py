@@ -69,14 +69,14 @@ MACHINES = {
     ),
     "core": Machine(
         name="one core of a Xeon with AVX-512 per rank, within one node",
-        time_per_atom=340e-6,
+        time_per_atom=292e-6,
         half_busy=1,
         launches=0,
         launch=0,
         bandwidth=5e9,
         latency=1e-6,
         memory=4 * 2**30,
-        note="time per atom measured with benchmarks/run.py (mixed, 98 neighbours); bandwidth and latency are usual "
+        note="time per atom measured with benchmarks/run.py (mixed, water, 85 neighbours); bandwidth and latency are usual "
         "values of MPI in shared memory",
     ),
 }
