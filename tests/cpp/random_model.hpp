@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <random>
+#include <vector>
 
 #include "model/model.hpp"
 
@@ -123,6 +124,21 @@ inline Model random_model(const ModelOptions& options) {
     }
     model.card = "{\"title\":\"random weights\"}";
     return model;
+}
+
+/// Shapes of models that differ in every option.
+inline std::vector<ModelOptions> architectures() {
+    using Transform = RadialBasis::Transform;
+    return {{.layers = 1},
+            {.layers = 2},
+            {.layers = 2, .l_max = 3, .hidden = 2, .density = true, .transform = Transform::Agnesi},
+            {.layers = 3,
+             .channels = 9,
+             .density = true,
+             .skip = false,
+             .mixing_by_species = true,
+             .transform = Transform::Soft},
+            {.layers = 2, .channels = 1, .l_max = 1, .zbl = false}};
 }
 
 }  // namespace equipot::test

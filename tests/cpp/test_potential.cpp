@@ -32,20 +32,6 @@ System water_like(unsigned seed, int molecules = 4, double edge = 5.2) {
     return system;
 }
 
-std::vector<ModelOptions> architectures() {
-    using Transform = RadialBasis::Transform;
-    return {{.layers = 1},
-            {.layers = 2},
-            {.layers = 2, .l_max = 3, .hidden = 2, .density = true, .transform = Transform::Agnesi},
-            {.layers = 3,
-             .channels = 9,
-             .density = true,
-             .skip = false,
-             .mixing_by_species = true,
-             .transform = Transform::Soft},
-            {.layers = 2, .channels = 1, .l_max = 1, .zbl = false}};
-}
-
 double energy_of(Potential& potential, const System& system) {
     Result result;
     potential.compute(system, {.forces = false}, result);

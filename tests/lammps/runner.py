@@ -28,6 +28,16 @@ CENTROID = [0, 4, 8, 1, 2, 5, 3, 6, 7]
 # Switches for every run, for instance "-k on -sf kk": all these tests with another version of the pair style.
 ALWAYS = os.environ.get("EQUIPOT_TEST_ARGUMENTS", "").split()
 
+# Dynamics at constant energy, in which neighbour lists are made anew.
+CONSTANT_ENERGY = """
+velocity all create 300 17 loop geom
+fix 1 all nve
+timestep 0.0002
+neigh_modify every 1 delay 0 check yes
+thermo 100
+run 400
+"""
+
 DUMPED = "id fx fy fz c_pe c_s[1] c_s[2] c_s[3] c_s[4] c_s[5] c_s[6] " + " ".join(f"c_cs[{k}]" for k in range(1, 10))
 EVERYTHING = f"""
 compute pe all pe/atom

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import random_model
-from runner import EVERYTHING, NUMBERS, close
+from runner import CONSTANT_ENERGY, EVERYTHING, NUMBERS, close
 
 import equipot
 
@@ -36,18 +36,7 @@ def test_prints_once_what_runs(lammps, start, model):
 
 
 def test_energy_is_conserved(lammps, start):
-    found = lammps(
-        start()
-        + THERMO
-        + """
-velocity all create 300 17 loop geom
-fix 1 all nve
-timestep 0.0002
-neigh_modify every 1 delay 0 check yes
-thermo 100
-run 400
-"""
-    )
+    found = lammps(start() + THERMO + CONSTANT_ENERGY)
     total = found.thermo["TotEng"]
     exchanged = np.ptp(found.thermo["PotEng"])
     assert np.ptp(total) < 1e-3 * exchanged

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from models import random_model
-from runner import ELEMENTS, EVERYTHING, NUMBERS, close
+from runner import CONSTANT_ENERGY, ELEMENTS, EVERYTHING, NUMBERS, close
 
 BOXES = ["bulk", "tilted", "small", "cluster"]
 THERMO = "thermo_style custom step pe etotal press vol\nthermo_modify format float %.17g norm no\n"
@@ -240,14 +240,7 @@ def test_moving_atoms(kk, plain, start, fix):
 
 
 def test_energy_is_conserved(kk, start):
-    found = kk(start() + THERMO + """
-velocity all create 300 17 loop geom
-fix 1 all nve
-timestep 0.0002
-neigh_modify every 1 delay 0 check yes
-thermo 100
-run 400
-""", "comm", "device", ranks=2)  # fmt: skip
+    found = kk(start() + THERMO + CONSTANT_ENERGY, "comm", "device", ranks=2)
     assert np.ptp(found.thermo["TotEng"]) < 1e-3 * np.ptp(found.thermo["PotEng"])
 
 
