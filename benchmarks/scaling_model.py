@@ -76,8 +76,8 @@ MACHINES = {
         bandwidth=5e9,
         latency=1e-6,
         memory=4 * 2**30,
-        note="time per atom measured with benchmarks/run.py (mixed, water, 85 neighbours); bandwidth and latency are usual "
-        "values of MPI in shared memory",
+        note="time per atom measured with benchmarks/run.py (mixed, water, 85 neighbours); bandwidth and latency are "
+        "usual values of MPI in shared memory",
     ),
 }
 
