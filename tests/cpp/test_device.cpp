@@ -11,6 +11,7 @@
 
 using namespace equipot;
 using namespace equipot::kernels;
+using equipot::test::architectures;
 using equipot::test::ModelOptions;
 using equipot::test::random_model;
 

@@ -11,6 +11,7 @@
 #include "random_model.hpp"
 
 using namespace equipot;
+using equipot::test::architectures;
 using equipot::test::ModelOptions;
 using equipot::test::random_model;
 
