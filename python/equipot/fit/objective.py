@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,12 @@ class Weighted:
         units = np.array([scales.get(name, 1.0) for name in self._names])
         self._free = np.flatnonzero(np.concatenate([flag.ravel() for flag in flags]))
         self._scale = units[self._owner][self._free]
-        self._current: Array | None = None
+        # Trainable weights are few runs of the model's numbers: slices of them are copied, not single entries.
+        ends = np.flatnonzero(np.diff(self._free, append=-1) != 1) + 1
+        self._runs = [
+            (slice(begin, end), slice(int(self._free[begin]), int(self._free[end - 1]) + 1))
+            for begin, end in pairwise([0, *ends.tolist()])
+        ]
 
     @property
     def start(self) -> Array:
@@ -164,16 +170,16 @@ class Weighted:
 
     def set(self, weights: Array) -> None:
         """Give the engine new weights."""
-        if self._current is not None and np.array_equal(self._current, weights):
-            return
         values = self._full(weights)
         for trainer in self._trainers.values():
             trainer.set(values)
-        self._current = weights.copy()
 
     def reduce(self, gradient: Array) -> Array:
         """Turn a gradient by all numbers of the file into one by the weights."""
-        return np.asarray(gradient)[self._free] * self._scale
+        gradient, result = np.asarray(gradient), np.empty(len(self._free))
+        for mine, places in self._runs:
+            np.multiply(gradient[places], self._scale[mine], out=result[mine])
+        return result
 
     def model(self, weights: Array) -> ModelFile:
         """The model file with these weights."""
@@ -186,7 +192,8 @@ class Weighted:
 
     def _full(self, weights: Array) -> Array:
         values = self._all.copy()
-        values[self._free] = weights * self._scale
+        for mine, places in self._runs:
+            np.multiply(weights[mine], self._scale[mine], out=values[places])
         return values
 
 

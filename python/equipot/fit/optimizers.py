@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,8 @@ from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 State = dict[str, Any]
+
+_BLOCK = 16384  # weights that go through a step together, so that what is between is in the cache
 
 
 class Adam:
@@ -55,17 +57,18 @@ class Adam:
         """Change `weights` in place."""
         b1, b2 = self.betas
         self.steps += 1
-        if self.decoupled:
-            weights -= rate * self.decay * weights
-        else:
-            gradient = gradient + self.decay * weights
-        self.first += (1 - b1) * (gradient - self.first)
-        self.second += (1 - b2) * (gradient * gradient - self.second)
-        second = self.second
-        if self.amsgrad:
-            second = np.maximum(self.largest, self.second, out=self.largest)
-        denominator = np.sqrt(second / (1 - b2**self.steps)) + self.epsilon
-        weights -= rate / (1 - b1**self.steps) * self.first / denominator
+        length, unbias = rate / (1 - b1**self.steps), 1 / math.sqrt(1 - b2**self.steps)
+        for part in _blocks(len(weights)):
+            w, g, first, second = weights[part], gradient[part], self.first[part], self.second[part]
+            if self.decoupled:
+                w -= rate * self.decay[part] * w
+            else:
+                g = g + self.decay[part] * w
+            first += (1 - b1) * (g - first)
+            second += (1 - b2) * (g * g - second)
+            if self.amsgrad:
+                second = np.maximum(self.largest[part], second, out=self.largest[part])
+            w -= length * first / (np.sqrt(second) * unbias + self.epsilon)
 
     def state(self) -> State:
         """What `restore` needs to go on."""
@@ -96,7 +99,8 @@ class Average:
         """Take new weights in."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        self.weights += (1 - decay) * (weights - self.weights)
+        for part in _blocks(len(weights)):
+            self.weights[part] += (1 - decay) * (weights[part] - self.weights[part])
 
     def state(self) -> State:
         """What `restore` needs to go on."""
@@ -172,9 +176,13 @@ def clipped(gradient: Array, longest: float) -> tuple[Array, float]:
     largest = float(np.max(np.abs(gradient), initial=0.0))
     if largest == 0 or not math.isfinite(largest):
         return gradient, largest
-    scaled = gradient / largest
-    norm = largest * math.sqrt(float(np.sum(scaled * scaled)))
+    squares = [float(np.sum(np.square(gradient[part] / largest))) for part in _blocks(len(gradient))]
+    norm = largest * math.sqrt(math.fsum(squares))
     return (gradient * (longest / norm) if 0 < longest < norm else gradient), norm
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(begin, begin + _BLOCK) for begin in range(0, size, _BLOCK))
 
 
 class Stop(Exception):
