@@ -184,6 +184,15 @@ def test_estimated_energies_of_atoms_are_learned(tmp_path: Path, data: DataSet) 
     assert not np.array_equal(start.arrays["energy.e0"], read_model(path).arrays["energy.e0"])
 
 
+def test_a_mean_shift_leaves_free_atoms_out(tmp_path: Path, sets: DataSets, capsys: pytest.CaptureFixture[str]) -> None:
+    count = len(sets.train)
+    train(folder=tmp_path, sets=sets, **{**SMALL, "quiet": False, "model": {**MODEL, "shift": "mean"}})
+    assert "2 isolated atoms" in capsys.readouterr().err
+    assert len(sets.train) == count
+    # they lie some eV off such a model, bound structures do not
+    assert repeatable(tmp_path)[-1]["train"]["energy_rmse"] < 0.5
+
+
 # -- the same again -----------------------------------------------------------------------------------------------
 
 

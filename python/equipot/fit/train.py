@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ def train(
         run_folder.close()
 
 
+def _bound(train: DataSet, display: Display) -> DataSet:
+    """Leave free atoms out: a model that counts from the mean energy of the data is wrong for them from the start."""
+    bound = [i for i, structure in enumerate(train) if not structure.is_isolated_atom]
+    if 0 < len(bound) < len(train):
+        display.note(
+            f"{len(train) - len(bound)} isolated atoms gave their energies and are not trained on: [model] shift = "
+            '"mean" is not meant for them.'
+        )
+        return train.subset(bound)
+    return train
+
+
 def _settings(given: Any, sections: Mapping[str, Any], in_memory: bool) -> tuple[TrainSettings, str]:
     """Give the settings and the folder that the run gets if they name none."""
     settings, name, base, default = gather(TrainSettings, given, sections, in_memory=in_memory)
@@ -118,6 +131,9 @@ class _Run:
             display.note(note)
         self.checkpoint = folder.load()
         cutoff = cutoff_of(settings)
+        if settings.start.model is None and settings.model.shift == "mean":
+            self.data = data = copy(data)  # the caller's keeps its free atoms
+            data.train = _bound(data.train, display)
         display.note(f"Finding neighbours within {cutoff:g} Å …")
         labels = Labels.of(data.train, settings.loss.config_weights)
         _check_labels(labels, settings, display)
