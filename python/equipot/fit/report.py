@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks,
 from equipot.data.structures import DataSet, Finding
 from equipot.evaluate import UNITS, Errors, ErrorTable, number
 from equipot.potential import Potential
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _GPA = 160.21766208
 # From eV/atom, eV/Å and eV/Å³, which logs are in, to the units of tables.
@@ -260,7 +263,7 @@ def _shown(value: Any) -> str:
 
 @styled
 def learning_curve_picture(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> None:
-    """Draw losses and errors against epochs.
+    """Draw losses and errors against epochs and time.
 
     Parameters
     ----------
@@ -269,9 +272,10 @@ def learning_curve_picture(path: str | os.PathLike[str], log: Sequence[Mapping[s
     log
         One record per epoch: numbers by name, also in nested tables as in ``{"valid": {"energy_rmse": …}}``. What has
         "loss" in its name is a loss; energy, forces and stress with rmse or mae are errors in eV/atom, eV/Å, eV/Å³.
-        Everything may be missing anywhere.
+        "seconds" since the start become a second axis. Everything may be missing anywhere.
     """
     curves = _curves(log)
+    seconds = _seconds_per_epoch(curves)
     losses = {name: curve for name, curve in curves.items() if "loss" in name.split("_")}
     panels: list[tuple[str, str, dict[str, tuple[np.ndarray, np.ndarray]]]] = []
     if losses:
@@ -304,12 +308,30 @@ def learning_curve_picture(path: str | os.PathLike[str], log: Sequence[Mapping[s
         if best and title == "loss":
             panel.axvline(best[-1], color="#999999", lw=0.8, ls="--", label="best")
         panel.set_xlabel("epoch")
+        if seconds:
+            _time_axis(panel, seconds)
         panel.set_ylabel(unit)
         if len(panel.get_legend_handles_labels()[1]) > 1:
             panel.legend()
     for panel in list(axes.flat)[len(panels) :]:
         panel.set_visible(False)
     save(made, path)
+
+
+def _seconds_per_epoch(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> float:
+    """Mean time of an epoch; 0 where the log does not say."""
+    epochs, seconds = curves.get("seconds", (np.zeros(1), np.zeros(1)))
+    return float(seconds[-1] / epochs[-1]) if epochs[-1] > 0 and seconds[-1] > 0 else 0.0
+
+
+def _time_axis(panel: Axes, seconds: float) -> None:
+    """Put the time that `panel`'s epochs took, of so many seconds each, on top of it."""
+    whole = seconds * panel.get_xlim()[1]
+    name, unit = next(
+        (n, u) for n, u in (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0)) if whole > 2 * u or u == 1
+    )
+    axis = panel.secondary_xaxis("top", functions=(lambda x: x * seconds / unit, lambda t: t * unit / seconds))
+    axis.set_xlabel(name)
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

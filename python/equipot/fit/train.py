@@ -126,7 +126,7 @@ class _Run:
         stopped: Callable[[], str],
     ) -> None:
         self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
-        self.began = time.monotonic()
+        self.began, self.spent = time.monotonic(), 0.0  # s; what earlier runs spent, up to their last validation
         for note in data.notes:
             display.note(note)
         self.checkpoint = folder.load()
@@ -332,7 +332,7 @@ class _Run:
             "by_config_type": {t: errors.means(t) for t in errors.config_types},
             "best": best,
             "atoms_per_second": round(self._speed(), 1),
-            "seconds": round(time.monotonic() - self.began, 3),
+            "seconds": round(self.spent + time.monotonic() - self.began, 3),
         }
         self.records.append(record)
         self.folder.log(record)
@@ -450,6 +450,7 @@ class _Run:
         self.schedule.restore(state["schedule"])
         self.errors = Errors(self.objective.config_types, **state["errors"])
         self.records = self.folder.keep_log(self.epoch)
+        self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
         self.display.note(f"Going on from epoch {self.epoch + 1}.")
 
     def finish(self) -> Path:
