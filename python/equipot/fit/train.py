@@ -220,7 +220,7 @@ class _Run:
         settings = self.settings
         self.display.start(settings.epochs)
         for record in self.records:
-            self.display.validated(record, 0.0)
+            self.display.validated(record, self._done(0.0))
         try:
             if not self.records:
                 self._validate()
