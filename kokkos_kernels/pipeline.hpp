@@ -15,6 +15,7 @@
 #include "kokkos_kernels/profile.hpp"
 #include "kokkos_kernels/scatter.hpp"
 #include "kokkos_kernels/scratch.hpp"
+#include "kokkos_kernels/subnormals.hpp"
 
 namespace equipot::kernels {
 
@@ -141,7 +142,11 @@ private:
     void for_chunks(const char* label, F f) {
         const auto n = static_cast<int>(workers_.size());
         Kokkos::parallel_for(
-            label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
+            label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n),
+            [&](int chunk) {
+                [[maybe_unused]] const FlushSubnormals guard;
+                f(chunk);
+            });
     }
 
     /// ∂L/∂E of an atom, which the way back starts from.
