@@ -110,6 +110,8 @@ private:
     void add_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair);
     void pack_geometry(const LayerPlan<Real>& layer, Worker& w, int at) const;
     void start_batch(int t, Worker& w, int zi, int at, int count, Batch& batch) const;
+    template <class OnBatch, class AfterPack>
+    void for_batches(int t, Worker& w, std::int64_t i, int zi, const OnBatch& on_batch, const AfterPack& after_pack);
     template <bool Derivative>
     void batch_radial(const LayerPlan<Real>& layer, Worker& w, const Batch& batch, int first, int packs) const;
     void add_force(Worker& w, int place, bool first, std::int64_t i, int zi, const double* slope,
@@ -118,11 +120,20 @@ private:
     void gradient_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar);
     void gradient_features(int t, Worker& w, const Tile& tile);
     bool dual_geometry(std::int64_t e, Edge& edge) const;
+    template <class F>
+    void for_dual_edges(int t, Worker& w, std::int64_t i, int zi, bool radial, const F& f) const;
     void mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W, Rows<Value> out) const;
     static void collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result);
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
+
+    /// Where this thread adds the adjoint of the features that edge e reads.
+    Value* ubar_of(const LayerState& state, Worker& w, std::int64_t e, std::ptrdiff_t u_row) const {
+        const std::int32_t slot = scatter_.slot(e);
+        return slot >= 0 ? state.ubar.data() + slot * u_row
+                         : w.foreign_ubar.data() - (static_cast<std::ptrdiff_t>(slot) + 1) * u_row;
+    }
 
     /// Where this thread adds the adjoint of a product coefficient block or of a mixing matrix; null where not wanted.
     Real* product_bar(int t, Worker& w, int species, int block) const {

@@ -41,6 +41,8 @@ struct ReadoutWeights {
     const double* v;
     int hidden;
     Activation kind;
+
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION int units() const { return hidden == 0 ? 1 : hidden; }
 };
 
 /// What hidden unit n (of a linear readout: 0, the only one) adds to ε; `factor` times its weights is seed · ∂ε/∂h.
@@ -68,7 +70,7 @@ KOKKOS_INLINE_FUNCTION typename P::Scalar readout(const ReadoutWeights& weights,
     using Scalar = typename P::Scalar;
     const auto add = [&](int k, Scalar x) { P::set_element(hbar, k, P::element(hbar, k) + Value(x)); };
     Scalar energy(0);
-    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
+    for (int n = 0; n < weights.units(); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
         Scalar factor(0);
         energy += readout_unit<P>(weights, channels, n, h, seed, factor);
@@ -83,7 +85,7 @@ template <class P, class Value = typename P::Value>
 void readout_gradient(const ReadoutWeights& weights, int channels, const Value* h, Dual<double> seed,
                       typename P::Real* w_bar, typename P::Real* v_bar) {
     using Real = typename P::Real;
-    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
+    for (int n = 0; n < weights.units(); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
         Dual<double> factor = seed;
         if (weights.hidden > 0) {
