@@ -255,10 +255,10 @@ auto Pipeline<P>::density_tile(int t, Worker& w, const Tile& tile) -> std::array
 
     // Density. In the first layer mixing is folded into the radial functions, so D is A.
     Value* D = first ? w.A.data() : w.D.data();
-    std::fill(D, D + static_cast<std::ptrdiff_t>(tile.count) * density_rows * C, Value(0));
     for (int a = 0; a < tile.count; ++a) {
         const std::int64_t i = atoms[a];
         Value* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
+        std::fill(Di, Di + density_rows * C, Value(0));
         Scalar rho(0), &pair = pairs[static_cast<std::size_t>(a)];
         if constexpr (P::dual)
             add_dual_edges(t, w, i, tile.species, Di, rho, pair);

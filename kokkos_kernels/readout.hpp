@@ -53,8 +53,13 @@ KOKKOS_INLINE_FUNCTION typename P::Scalar readout_unit(const ReadoutWeights& wei
                                                        typename P::Scalar& factor) {
     using Scalar = typename P::Scalar;
     const double* w = weights.w + static_cast<long>(n) * channels;
-    Scalar x(0), slope(1);
-    for (int k = 0; k < channels; ++k) x += w[k] * Scalar(P::element(h, k));
+    constexpr int lanes = 8;  // sums side by side: additions need not wait for each other
+    Scalar part[lanes], slope(1);
+    for (Scalar& sum : part) sum = Scalar(0);
+    for (int k = 0; k < channels; k += lanes)
+        for (int i = 0; i < lanes && k + i < channels; ++i) part[i] += w[k + i] * Scalar(P::element(h, k + i));
+    for (int i = 1; i < lanes; ++i) part[0] += part[i];
+    const Scalar x = part[0];
     const double v = weights.hidden == 0 ? 1.0 : weights.v[n];
     const Scalar energy = v * (weights.hidden == 0 ? x : activation(weights.kind, x, slope));
     factor = v * (seed * slope);
