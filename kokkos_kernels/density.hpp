@@ -10,6 +10,9 @@
 
 namespace equipot::kernels {
 
+/// Rows up to degree l are (l + 1)².
+KOKKOS_INLINE_FUNCTION constexpr int square(int n) { return n * n; }
+
 /// A sparse matrix by rows: entries first[row] .. first[row + 1] of terms. All couplings of a layer: M = C Y, and Ȳ +=
 /// C^T M̄.
 template <class Real>

@@ -31,10 +31,8 @@ public:
     int prepare(const std::vector<int>& active, int intervals) override {
         pipeline_.reset();
         weights_.reset();
-        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, Gpu::warp);
-        plan_.intervals = 0;
+        prepare_plan(plan_, model_, head_, active, Gpu::warp, intervals);
         if (intervals == 0) return exact_->prepare(active, 0);
-        plan_.build_tables(std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
         weights_.emplace(plan_);
         pipeline_.emplace(*weights_);
         return plan_.intervals;

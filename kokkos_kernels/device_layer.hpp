@@ -1,93 +1,26 @@
-// One layer as team code: a team takes a tile of atoms of one species, a group of its threads each; lanes are channels.
-// Read DeviceLayer::forward and ::backward beside forward_tile and backward_tile of pipeline.hpp, which call the same
-// stages in the same order. SPDX-License-Identifier: MIT
+// One layer as team code: lanes are channels, a group of threads to each atom. Read DeviceLayer::forward and ::backward
+// beside forward_tile and backward_tile of pipeline.hpp, which call the same stages in the same order.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>
 #include <cstdint>
 
 #include "kokkos_kernels/angular.hpp"
-#include "kokkos_kernels/density.hpp"
-#include "kokkos_kernels/device_lanes.hpp"
+#include "kokkos_kernels/device_team.hpp"
 #include "kokkos_kernels/mixing.hpp"
-#include "kokkos_kernels/pair.hpp"
-#include "kokkos_kernels/product.hpp"
-#include "kokkos_kernels/radial.hpp"
-#include "kokkos_kernels/readout.hpp"
 
 namespace equipot::kernels {
 
-/// What kernels see of a layer of the plan: pointers into the device's memory. Weights of one kind lie one after the
-/// other, `mix_size` apart.
-template <class Real>
-struct LayerWeights {
-    int hidden_in, hidden_out, density_rows, path_count, outputs, radial_rows;
-    bool density, skip, has_readout, mix_by_species;
-    const PathShape* paths;
-    Coupling<Real> coupling, transposed;
-    const Real* tables;              ///< `table_size` numbers each
-    const int* table_of;             ///< [species, species]
-    const Real *mix, *mix_back;      ///< [species or 1][path]; not in the first layer
-    const Real *up, *up_back;        ///< [l]; likewise
-    const Real *out, *out_back;      ///< [L]
-    const Real *skips, *skips_back;  ///< [species][L up to skip_degrees]
-    int skip_degrees;
-    const Real* first_skip;    ///< [species, channels], of the first layer
-    const Real* coefficients;  ///< [species][terms, channels]
-    ProductProgram program;
-    ReadoutWeights readout;
-    long table_size;
-};
-
-/// What does not depend on the layer.
-struct ModelConstants {
-    int channels, padded, l_max, species, intervals;
-    double cutoff, scale, table_low, inverse_step;
-    const double* base_energy;  ///< [species]
-    bool has_zbl;
-    ZblConstants zbl;
-    const ZblPair* zbl_pairs;  ///< [species, species]
-};
-
-/// Atoms and edges in the device's memory.
-struct DeviceEdges {
-    std::int64_t owned, total;
-    const std::int32_t* species;  ///< [total]
-    const std::int64_t* first;    ///< [owned + 1]
-    const std::int32_t* neighbor;
-    const double* displacement;
-    const std::int32_t* within;         ///< for each atom, from first[i] on: its edges within the cutoff, from first[i]
-    const std::int32_t* within_count;   ///< [owned]
-    const std::int32_t* order;          ///< [owned] atoms by species
-    const std::int32_t* species_first;  ///< [species + 1] where each species begins in `order`
-};
-
-/// Where results go; null where not wanted.
-struct DeviceSums {
-    double *energies, *forces, *virials, *centroid, *features;
-    double* virial;  ///< [virial_slots, 9]
-    int* too_close;  ///< edges shorter than the tables reach
-    static constexpr int virial_slots = 256;
-};
-
-/// Where a team works. The three regions of each of its groups are in fast memory as far as they fit there.
-struct TeamShape {
-    int lanes, groups;  ///< threads of a group, a group to each atom; a team is lanes x groups threads
-    int edge_bytes, a_bytes, d_bytes, node_bytes;  ///< of a group; nodes: of the team
-    int levels[3];                                 ///< of scratch memory, for edges, A and D
-};
-
 template <class Space, class Real>
 struct DeviceLayer {
-    using P = Pack<Real, 1, Gpu>;
-    // Arguments go with the launch: from constant memory, as many as these would wait for the kernel before.
-    using Policy = Kokkos::TeamPolicy<Space, Kokkos::LaunchBounds<256, 2>,
-                                      Kokkos::Experimental::WorkItemProperty::HintLightWeight_t>;
-    using Member = typename Policy::member_type;
-    using Weights = SplineWeights<Real>;
+    using Team = DeviceTeam<Space, Real>;
+    using P = typename Team::P;
+    using Member = typename Team::Member;
+    using Weights = typename Team::Weights;
+    using Context = typename Team::Context;
 
-    static constexpr int chunk = 8;      // edges whose geometry is worked out together
-    static constexpr int batch = 4;      // edges that share the loads and stores of D; divides chunk
+    static constexpr int chunk = Team::chunk, batch = Team::batch;
     static constexpr int row_block = 8;  // rows that mixing takes at once
 
     ModelConstants model;
@@ -102,147 +35,9 @@ struct DeviceLayer {
     Real *next_u, *next_skip;  // of the next
     const Real* next_ubar;
 
-    /// The parts of a group's memory for edges: numbers of a chunk of edges side by side, chunk after chunk.
-    struct EdgeRegion {
-        double *r, *x, *rho, *pair, *force, *sum, *part, *factor;
-        const Real** row;
-        std::int32_t *j, *zj;
-        Real *Y, *M, *bars, *weights;
-
-        static constexpr int doubles = 1 + 3 + 1 + 1 + 12;
-
-        template <class Take>
-        KOKKOS_FUNCTION void lay_out(const Take& take, int y_rows, int coupling, int hidden) {
-            r = take.template operator()<double>(chunk);
-            x = take.template operator()<double>(3 * chunk);
-            rho = take.template operator()<double>(chunk);
-            pair = take.template operator()<double>(chunk);
-            force = take.template operator()<double>(12 * chunk);  // ∂E/∂r, then its products with r
-            sum = take.template operator()<double>(2);             // 1/(1 + ρ), ρ̄
-            part = take.template operator()<double>(hidden);
-            factor = take.template operator()<double>(hidden);
-            row = take.template operator()<const Real*>(chunk);
-            j = take.template operator()<std::int32_t>(chunk);
-            zj = take.template operator()<std::int32_t>(chunk);
-            Y = take.template operator()<Real>(y_rows * chunk);
-            M = take.template operator()<Real>(coupling * chunk);
-            bars = take.template operator()<Real>((y_rows + coupling + 1) * chunk);
-            weights = take.template operator()<Real>(2 * Weights::terms * chunk);
-        }
-    };
-
-    template <class T>
-    static KOKKOS_FORCEINLINE_FUNCTION int bytes_of(int count) {
-        return (count * static_cast<int>(sizeof(T)) + 7) / 8 * 8;
-    }
-    struct Take {
-        char** at;
-        template <class T>
-        KOKKOS_FUNCTION T* operator()(int count) const {
-            T* here = reinterpret_cast<T*>(*at);
-            *at += bytes_of<T>(count);
-            return here;
-        }
-    };
-    struct Measure {
-        int* bytes;
-        template <class T>
-        KOKKOS_FUNCTION T* operator()(int count) const {
-            *bytes += bytes_of<T>(count);
-            return nullptr;
-        }
-    };
-
-    static int edge_bytes(int y_rows, int coupling, int hidden) {
-        int bytes = 0;
-        EdgeRegion region;
-        region.lay_out(Measure{&bytes}, y_rows, coupling, hidden);
-        return bytes;
-    }
-
-    /// Rows of channels in the region of A, where in turn A, Ā (in place unless the density needs both), and the radial
-    /// functions and ū of a batch of edges live; in that of D also B, h and their adjoints. In the first layer D is A,
-    /// and batches live in the region of D.
-    static int a_rows(const LayerWeights<Real>& layer, int l_max, bool first) {
-        const int A = (l_max + 1) * (l_max + 1) * (layer.density ? 2 : 1);
-        const int u_rows = (layer.hidden_in + 1) * (layer.hidden_in + 1);
-        return first ? A : Kokkos::max(A, batch * (2 + u_rows));
-    }
-    static int d_rows(const LayerWeights<Real>& layer, bool first) {
-        const int b_rows = (layer.hidden_out + 1) * (layer.hidden_out + 1);
-        return Kokkos::max(first ? 2 * batch : layer.density_rows, 3 * b_rows);
-    }
-
-    /// A thread's place, its atom and its memory.
-    struct Context {
-        const Member& team;
-        Blocks blocks;
-        int lane, lanes, group, groups;
-        int species, count;         // of the tile
-        const std::int32_t* atoms;  // [count]
-        bool active;                // whether the group has an atom
-        Strided<P> nodes;           // of the product
-        std::int64_t i = -1;        // the group's atom
-        int edge_count = 0;         // its edges within the cutoff
-        int most_edges = 0;         // of any atom of the tile
-        EdgeRegion e{};
-        Real *A = nullptr, *Abar = nullptr, *D = nullptr;  // of the group
-        Real *R = nullptr, *dR = nullptr, *ub = nullptr;   // of a batch
-        long a_stride = 0, d_stride = 0;                   // from group to group
-    };
-
     KOKKOS_FUNCTION void operator()(const Member& team) const {
-        const int C = model.padded;
-        const int rank = team.team_rank(), lanes = shape.lanes, groups = shape.groups;
-
-        // Which atoms: tiles of the first species, then of the second, …
-        int tile = team.league_rank(), species = 0, begin = 0, end = 0;
-        for (; species < model.species; ++species) {
-            begin = edges.species_first[species];
-            end = edges.species_first[species + 1];
-            const int tiles = (end - begin + groups - 1) / groups;
-            if (tile < tiles) break;
-            tile -= tiles;
-        }
-        if (species == model.species) return;
-        begin += tile * groups;
-        const int count = Kokkos::min(groups, end - begin);
-
-        char* memory[3];
-        const int bytes[3] = {shape.edge_bytes, shape.a_bytes, shape.d_bytes};
-        for (int k = 0; k < 3; ++k)
-            memory[k] = static_cast<char*>(
-                team.team_scratch(shape.levels[k]).get_shmem(static_cast<std::ptrdiff_t>(bytes[k]) * groups));
-        P* nodes = static_cast<P*>(team.team_scratch(1).get_shmem(shape.node_bytes));
-
-        const int group = rank / lanes, lane = rank % lanes;
-        Context c{.team = team,
-                  .blocks = {lane, C, lanes},
-                  .lane = lane,
-                  .lanes = lanes,
-                  .group = group,
-                  .groups = groups,
-                  .species = species,
-                  .count = count,
-                  .atoms = edges.order + begin,
-                  .active = group < count,
-                  .nodes = {nodes + rank, static_cast<long>(lanes) * groups}};
-        if (c.active) {
-            c.i = c.atoms[group];
-            c.edge_count = edges.within_count[c.i];
-        }
-        for (int a = 0; a < count; ++a) c.most_edges = Kokkos::max(c.most_edges, edges.within_count[c.atoms[a]]);
-        char* at = memory[0] + static_cast<std::ptrdiff_t>(group) * bytes[0];
-        c.e.lay_out(Take{&at}, square_of(model.l_max + 1), layer.coupling.rows, hidden_units());
-        c.a_stride = bytes[1] / static_cast<long>(sizeof(Real));
-        c.d_stride = bytes[2] / static_cast<long>(sizeof(Real));
-        c.A = reinterpret_cast<Real*>(memory[1]) + group * c.a_stride;
-        c.D = reinterpret_cast<Real*>(memory[2]) + group * c.d_stride;
-        c.Abar = layer.density ? c.A + square_of(model.l_max + 1) * C : c.A;
-        c.R = first ? c.D : c.A;
-        c.dR = c.R + batch * C;
-        c.ub = c.dR + batch * C;
-
+        const Context c = Team::place(team, model, layer, edges, shape, first);
+        if (c.count == 0) return;
         // Without a memory of A, the way back begins by working it out again.
         density(c);
         if (do_forward) forward(c);
@@ -250,10 +45,6 @@ struct DeviceLayer {
     }
 
 private:
-    static KOKKOS_FORCEINLINE_FUNCTION int square_of(int n) { return n * n; }
-    KOKKOS_FORCEINLINE_FUNCTION int hidden_units() const {
-        return layer.readout.hidden == 0 ? 1 : layer.readout.hidden;
-    }
     KOKKOS_FORCEINLINE_FUNCTION long weight_size() const { return static_cast<long>(mix_size<Real>(model.padded)); }
     KOKKOS_FORCEINLINE_FUNCTION const Real* coefficients(const Context& c, int channel) const {
         const long terms = layer.program.term_count;
@@ -284,7 +75,7 @@ private:
 
     /// Distances, harmonics and spline weights of the edges from `at` on, one to a thread; M of all of them.
     KOKKOS_FUNCTION void geometry(const Context& c, int at, bool backward_too) const {
-        const int y_rows = square_of(model.l_max + 1);
+        const int y_rows = square(model.l_max + 1);
         for (int q = c.lane; q < chunk; q += c.lanes) {
             double x[3] = {0, 0, 1}, r = 1;
             const Real* row = nullptr;
@@ -399,7 +190,7 @@ private:
 
     /// A of the group's atom, and 1/(1 + ρ).
     KOKKOS_FUNCTION void density(const Context& c) const {
-        const int C = model.padded, a_rows = square_of(model.l_max + 1);
+        const int C = model.padded, a_rows = square(model.l_max + 1);
         Real* D = first ? c.A : c.D;
         for (int row = 0; row < layer.density_rows; ++row)
             for (int k = c.lane; k < C; k += c.lanes) D[static_cast<long>(row) * C + k] = Real(0);
@@ -457,7 +248,7 @@ private:
     }
 
     KOKKOS_FORCEINLINE_FUNCTION void start_batch(const Context& c, int q, const Real** u_of) const {
-        const long u_row = static_cast<long>(square_of(layer.hidden_in + 1)) * model.padded;
+        const long u_row = static_cast<long>(square(layer.hidden_in + 1)) * model.padded;
         // Where the batch has no edge, its first one's features, times zero.
         for (int e = 0; e < batch; ++e)
             u_of[e] = first ? nullptr : u + c.e.j[c.e.row[q + e] != nullptr ? q + e : q] * u_row;
@@ -465,7 +256,7 @@ private:
 
     /// From A to h, ε, and what the next layer needs.
     KOKKOS_FUNCTION void forward(const Context& c) const {
-        const int C = model.padded, b_rows = square_of(layer.hidden_out + 1);
+        const int C = model.padded, b_rows = square(layer.hidden_out + 1);
         Real* B = c.D;
         Real* h = B + b_rows * C;
         Real* hbar = h + b_rows * C;  // or the skip term of the next layer
@@ -504,14 +295,14 @@ private:
             for (int k = c.lane; k < C; k += c.lanes) next_u[(c.i * b_rows + row) * C + k] = B[row * C + k];
         if (!next.skip) return;
         // Where the next layer's h has more rows than ours, nothing is skipped to them.
-        const int rows = square_of(next.hidden_out + 1), common = square_of(next.skip_degrees);
+        const int rows = square(next.hidden_out + 1), common = square(next.skip_degrees);
         for (int row = 0; row < rows; ++row)
             for (int k = c.lane; k < C; k += c.lanes)
                 next_skip[(c.i * rows + row) * C + k] = row < common ? hbar[row * C + k] : Real(0);
     }
 
     KOKKOS_FUNCTION void readout_and_energy(const Context& c, const Real* h, Real* hbar) const {
-        const int C = model.padded, b_rows = square_of(layer.hidden_out + 1), units = hidden_units();
+        const int C = model.padded, b_rows = square(layer.hidden_out + 1), units = layer.readout.units();
         if (c.active && layer.has_readout)
             for (int n = c.lane; n < units; n += c.lanes)
                 c.e.part[n] = readout_unit<P>(layer.readout, model.channels, n, h, model.scale, c.e.factor[n]);
@@ -531,7 +322,7 @@ private:
     }
     KOKKOS_FORCEINLINE_FUNCTION Real readout_bar(const Context& c, int k) const {
         Real sum = 0;
-        for (int n = 0; n < hidden_units(); ++n)
+        for (int n = 0; n < layer.readout.units(); ++n)
             sum += static_cast<Real>(layer.readout.w[n * model.channels + k] * c.e.factor[n]);
         return sum;
     }
@@ -551,12 +342,12 @@ private:
 
     /// From h̄ to Ā and D̄, then along the edges to ū, forces and virials.
     KOKKOS_FUNCTION void backward(const Context& c) const {
-        const int C = model.padded, a_rows = square_of(model.l_max + 1), b_rows = square_of(layer.hidden_out + 1);
+        const int C = model.padded, a_rows = square(model.l_max + 1), b_rows = square(layer.hidden_out + 1);
         Real* B = c.D;  // and B̄
         Real* above = B + b_rows * C;
         Real* hbar = above + b_rows * C;
         if (!last) {
-            const int rows = square_of(next.hidden_out + 1), common = square_of(next.skip_degrees);
+            const int rows = square(next.hidden_out + 1), common = square(next.skip_degrees);
             if (c.active)
                 for (int row = 0; row < b_rows; ++row)
                     for (int k = c.lane; k < C; k += c.lanes) {
@@ -654,7 +445,7 @@ private:
     };
 
     KOKKOS_FUNCTION void backward_edges(const Context& c, const Real* Dbar) const {
-        const int C = model.padded, y_rows = square_of(model.l_max + 1), u_rows = square_of(layer.hidden_in + 1);
+        const int C = model.padded, y_rows = square(model.l_max + 1), u_rows = square(layer.hidden_in + 1);
         Real* radial_bar = c.e.bars + (y_rows + layer.coupling.rows) * chunk;
         for (int q = c.lane; q < chunk; q += c.lanes)
             for (int k = 0; k < 12; ++k) c.e.force[k * chunk + q] = 0;

@@ -140,6 +140,7 @@ public:
 
 private:
     using Layer = DeviceLayer<Space, Real>;
+    using Team = typename Layer::Team;
 
     /// Rows that one layer hands to the next and the next hands back.
     struct State {
@@ -181,11 +182,10 @@ TeamShape DevicePipeline<Space, Real>::shape_of(std::size_t t, Threads threads) 
     const ModelConstants& constants = plan_.constants;
     const int row = constants.padded * static_cast<int>(sizeof(Real));
     TeamShape shape{};
-    shape.edge_bytes = Layer::edge_bytes(square(constants.l_max + 1), layer.coupling.rows,
-                                         layer.readout.hidden == 0 ? 1 : layer.readout.hidden);
-    shape.a_bytes = Layer::a_rows(layer, constants.l_max, t == 0) * row;
-    shape.d_bytes = Layer::d_rows(layer, t == 0) * row;
-    const int fast = Layer::Policy::scratch_size_max(0), slow = Layer::Policy::scratch_size_max(1);
+    shape.edge_bytes = Team::edge_bytes(square(constants.l_max + 1), layer.coupling.rows, layer.readout.units());
+    shape.a_bytes = Team::a_rows(layer, constants.l_max, t == 0) * row;
+    shape.d_bytes = Team::d_rows(layer, t == 0) * row;
+    const int fast = Team::Policy::scratch_size_max(0), slow = Team::Policy::scratch_size_max(1);
 
     // A divisor of the number of channels, of whole warps.
     const int warps = constants.padded / Gpu::warp;
@@ -315,7 +315,7 @@ void DevicePipeline<Space, Real>::run(std::size_t t, bool forward, bool backward
     int scratch[2] = {0, shape.node_bytes};
     const int sizes[3] = {shape.edge_bytes, shape.a_bytes, shape.d_bytes};
     for (int k = 0; k < 3; ++k) scratch[shape.levels[k]] += sizes[k] * shape.groups;
-    typename Layer::Policy policy(space_, tiles, shape.lanes * shape.groups);
+    typename Team::Policy policy(space_, tiles, shape.lanes * shape.groups);
     policy.set_scratch_size(0, Kokkos::PerTeam(scratch[0])).set_scratch_size(1, Kokkos::PerTeam(scratch[1]));
     Kokkos::parallel_for(forward ? (backward ? "equipot::last layer" : "equipot::forward") : "equipot::backward",
                          policy, kernel);

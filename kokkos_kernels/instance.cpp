@@ -14,12 +14,7 @@ public:
     PipelineEvaluator(const Model& model, int head) : model_(model), head_(head) {}
 
     int prepare(const std::vector<int>& active, int intervals) override {
-        using Real = typename P::Real;
-        if (active != plan_.active) plan_ = make_plan<Real>(model_, head_, active, P::width);
-        plan_.intervals = 0;
-        if (intervals > 0)
-            plan_.build_tables(
-                std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
+        prepare_plan(plan_, model_, head_, active, P::width, intervals);
         return plan_.intervals;
     }
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,

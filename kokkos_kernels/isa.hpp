@@ -11,6 +11,8 @@ struct Isa {
     static constexpr int bytes = 64, registers = 32;
 #elif defined(__AVX2__)
     static constexpr int bytes = 32, registers = 16;
+#elif defined(__aarch64__)
+    static constexpr int bytes = 16, registers = 32;
 #else
     static constexpr int bytes = 16, registers = 16;
 #endif

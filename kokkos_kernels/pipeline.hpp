@@ -15,6 +15,7 @@
 #include "kokkos_kernels/profile.hpp"
 #include "kokkos_kernels/scatter.hpp"
 #include "kokkos_kernels/scratch.hpp"
+#include "kokkos_kernels/subnormals.hpp"
 
 namespace equipot::kernels {
 
@@ -46,6 +47,7 @@ private:
     static constexpr int tile_size = 8;
     static constexpr int batch_size = P::width < 4 ? P::width : 4;  // edges that share the loads and stores of D
     static constexpr int product_atoms = P::dual ? 1 : 2;           // that go through the product together
+    static constexpr std::size_t most_kept = 19700;  // bytes of an atom between layers: 20 kB with its results
 
     struct Tile {
         std::int32_t first, count, species;  // atoms order_[first .. first + count)
@@ -77,7 +79,7 @@ private:
     struct LayerState {
         Buffer<Value> u, ubar;  // [total, (hidden_in+1)², padded] features that enter, after up; not in the first layer
         Buffer<Value> skip;     // [owned, (hidden_out+1)², padded] skip term of h; overwritten by h̄ on the way back
-        Buffer<Value> A;        // [owned, (l_max+1)², padded]; not in the last layer
+        Buffer<Value> A;        // [owned, (l_max+1)², padded]; of all layers but the last, or none
         Buffer<Value> h, D;     // over dual lanes: features that leave, density; not in the last layer
         std::vector<Scalar> one_over;  // [owned] 1/(1 + ρ)
     };
@@ -97,8 +99,10 @@ private:
         const Real* u[batch_size];
     };
 
+    [[nodiscard]] std::size_t kept_bytes() const;
     void resize(const Graph& graph, const Properties& what, Result& result);
     void make_tiles(const Graph& graph, const std::vector<std::int32_t>& species);
+    std::array<Scalar, tile_size> density_tile(int t, Worker& w, const Tile& tile);
     void forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
     void backward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result);
     void backward_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar,
@@ -106,6 +110,8 @@ private:
     void add_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair);
     void pack_geometry(const LayerPlan<Real>& layer, Worker& w, int at) const;
     void start_batch(int t, Worker& w, int zi, int at, int count, Batch& batch) const;
+    template <class OnBatch, class AfterPack>
+    void for_batches(int t, Worker& w, std::int64_t i, int zi, const OnBatch& on_batch, const AfterPack& after_pack);
     template <bool Derivative>
     void batch_radial(const LayerPlan<Real>& layer, Worker& w, const Batch& batch, int first, int packs) const;
     void add_force(Worker& w, int place, bool first, std::int64_t i, int zi, const double* slope,
@@ -114,11 +120,20 @@ private:
     void gradient_edges(int t, Worker& w, std::int64_t i, int species, const Value* Dbar, Scalar rho_bar);
     void gradient_features(int t, Worker& w, const Tile& tile);
     bool dual_geometry(std::int64_t e, Edge& edge) const;
+    template <class F>
+    void for_dual_edges(int t, Worker& w, std::int64_t i, int zi, bool radial, const F& f) const;
     void mix_rows(bool add, Worker& w, int rows, Rows<const Value> in, const Buffer<Real>& W, Rows<Value> out) const;
     static void collect(const std::vector<Worker>& workers, double seconds_per_tick, Result& result);
     void reduce_foreign_ubar(int t);
     void reduce_foreign(int width, double* rows, const std::vector<double> Worker::*foreign);
     void save_features(int t, const Worker& w, const Tile& tile, Result& result) const;
+
+    /// Where this thread adds the adjoint of the features that edge e reads.
+    Value* ubar_of(const LayerState& state, Worker& w, std::int64_t e, std::ptrdiff_t u_row) const {
+        const std::int32_t slot = scatter_.slot(e);
+        return slot >= 0 ? state.ubar.data() + slot * u_row
+                         : w.foreign_ubar.data() - (static_cast<std::ptrdiff_t>(slot) + 1) * u_row;
+    }
 
     /// Where this thread adds the adjoint of a product coefficient block or of a mixing matrix; null where not wanted.
     Real* product_bar(int t, Worker& w, int species, int block) const {
@@ -138,7 +153,11 @@ private:
     void for_chunks(const char* label, F f) {
         const auto n = static_cast<int>(workers_.size());
         Kokkos::parallel_for(
-            label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n), f);
+            label, Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>(0, n),
+            [&](int chunk) {
+                [[maybe_unused]] const FlushSubnormals guard;
+                f(chunk);
+            });
     }
 
     /// ∂L/∂E of an atom, which the way back starts from.
@@ -153,6 +172,7 @@ private:
     ScatterPlan scatter_;
     std::vector<Worker> workers_;
     std::vector<LayerState> states_;
+    bool keeps_density_ = true;  // A for the way back; else it is worked out again there
     std::vector<std::int32_t> order_;
     const Graph* graph_ = nullptr;
     const std::int32_t* species_ = nullptr;
@@ -223,33 +243,28 @@ void Pipeline<P>::compute(const Graph& graph, const std::vector<std::int32_t>& s
     }
 }
 
-/// Layer t for one tile: from neighbours' u to h, ε, and what the next layer needs.
+/// Layer t for one tile: from neighbours' u to A, in the worker; 1/(1 + ρ) stays behind. Returns the pair energies.
 template <class P>
-void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result) {
+auto Pipeline<P>::density_tile(int t, Worker& w, const Tile& tile) -> std::array<Scalar, tile_size> {
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
-    const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
-    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
-              b_rows = square(layer.hidden_out + 1);
-    const std::ptrdiff_t a_stride = a_rows * C, b_stride = b_rows * C;
+    const bool first = t == 0;
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1);
     const std::int32_t* atoms = order_.data() + tile.first;
+    std::array<Scalar, tile_size> pairs{};
 
     // Density. In the first layer mixing is folded into the radial functions, so D is A.
     Value* D = first ? w.A.data() : w.D.data();
-    std::fill(D, D + static_cast<std::ptrdiff_t>(tile.count) * density_rows * C, Value(0));
     for (int a = 0; a < tile.count; ++a) {
         const std::int64_t i = atoms[a];
         Value* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
-        Scalar rho(0), pair(0);
+        std::fill(Di, Di + density_rows * C, Value(0));
+        Scalar rho(0), &pair = pairs[static_cast<std::size_t>(a)];
         if constexpr (P::dual)
             add_dual_edges(t, w, i, tile.species, Di, rho, pair);
         else
             add_edges(t, w, i, tile.species, Di, rho, pair);
         state.one_over[static_cast<std::size_t>(i)] = Scalar(1) / (Scalar(1) + rho);
-        if constexpr (P::dual)
-            w.gradient[layout_->scale] += static_cast<Real>((energy_bar(i) * pair).du);
-        else
-            result.energies[static_cast<std::size_t>(i)] += pair;
     }
 
     // Mixing: A = D mix / (1 + ρ).
@@ -274,6 +289,28 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
             Value* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
             for (int c = 0; c < a_rows * C; c += P::width) (factor * P::load(A + c)).store(A + c);
         }
+    return pairs;
+}
+
+/// Layer t for one tile: from neighbours' u to h, ε, and what the next layer needs.
+template <class P>
+void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Properties& what, Result& result) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    LayerState& state = states_[static_cast<std::size_t>(t)];
+    const bool first = t == 0, last = static_cast<std::size_t>(t) + 1 == plan_.layers.size();
+    const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1),
+              b_rows = square(layer.hidden_out + 1);
+    const std::ptrdiff_t a_stride = a_rows * C, b_stride = b_rows * C;
+    const std::int32_t* atoms = order_.data() + tile.first;
+
+    const std::array<Scalar, tile_size> pairs = density_tile(t, w, tile);
+    for (int a = 0; a < tile.count; ++a) {
+        const Scalar pair = pairs[static_cast<std::size_t>(a)];
+        if constexpr (P::dual)
+            w.gradient[layout_->scale] += static_cast<Real>((energy_bar(atoms[a]) * pair).du);
+        else
+            result.energies[static_cast<std::size_t>(atoms[a])] += pair;
+    }
 
     // Product, then h = out B + skip.
     const ProductProgram program = layer.product.program();
@@ -329,15 +366,14 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         if (what.features) save_features(t, w, tile, result);
     if (last) return;
 
-    // What stays behind: A for the way back, u and the skip term for the next layer.
+    // What stays behind: u and the skip term for the next layer; A for the way back.
     const LayerPlan<Real>& next = plan_.layers[static_cast<std::size_t>(t) + 1];
     LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
     const int skip_rows = square(next.hidden_out + 1);
     for (int a = 0; a < tile.count; ++a) {
-        const Value* A = w.A.data() + static_cast<std::ptrdiff_t>(a) * a_rows * C;
-        std::copy(A, A + a_rows * C, state.A.data() + static_cast<std::ptrdiff_t>(atoms[a]) * a_rows * C);
+        const std::ptrdiff_t atom = atoms[a];
+        if (keeps_density_) std::copy_n(w.A.data() + a * a_stride, a_stride, state.A.data() + atom * a_stride);
         if constexpr (P::dual) {
-            const std::ptrdiff_t atom = atoms[a];
             std::copy_n(w.h.data() + a * b_rows * C, b_rows * C, state.h.data() + atom * b_rows * C);
             if (!first)
                 std::copy_n(w.D.data() + a * density_rows * C, density_rows * C,
@@ -379,13 +415,14 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
 
     // h̄ = ū up^T + h̄_next skip^T + readout.
     if (!last) {
+        if (!keeps_density_) density_tile(t, w, tile);
         const LayerPlan<Real>& next = plan_.layers[static_cast<std::size_t>(t) + 1];
         const LayerState& next_state = states_[static_cast<std::size_t>(t) + 1];
         const int skip_rows = square(next.hidden_out + 1);
         const int common = std::min(skip_rows, b_rows) * C;
         for (int a = 0; a < tile.count; ++a) {
             const std::ptrdiff_t atom = atoms[a];
-            std::copy_n(state.A.data() + atom * a_rows * C, a_rows * C, w.A.data() + a * a_rows * C);
+            if (keeps_density_) std::copy_n(state.A.data() + atom * a_stride, a_stride, w.A.data() + a * a_stride);
             std::copy_n(next_state.ubar.data() + atom * b_stride, b_stride, w.B.data() + a * b_stride);
             if (next.skip)
                 std::copy_n(next_state.skip.data() + atom * skip_rows * C, common, w.Bbar.data() + a * b_stride);

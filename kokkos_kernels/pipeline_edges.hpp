@@ -72,61 +72,73 @@ void Pipeline<P>::batch_radial(const LayerPlan<Real>& layer, Worker& w, const Ba
     }
 }
 
+/// Calls on_batch(batch, pack, lane) for a few edges of atom i after the other, those from place pack + lane of the
+/// list on, and after_pack(pack, lanes) when a pack of them is done.
+template <class P>
+template <class OnBatch, class AfterPack>
+void Pipeline<P>::for_batches(int t, Worker& w, std::int64_t i, int zi, const OnBatch& on_batch,
+                              const AfterPack& after_pack) {
+    {
+        const StageScope scope(w.counts, Stage::Geometry);
+        w.edges.gather(*graph_, species_, static_cast<int>(plan_.active.size()), i, plan_.cutoff);
+    }
+    for (int pack = 0; pack < w.edges.count; pack += P::width) {
+        pack_geometry(plan_.layers[static_cast<std::size_t>(t)], w, pack);
+        const int lanes = std::min(P::width, w.edges.count - pack);
+        for (int lane = 0; lane < lanes; lane += batch_size) {
+            Batch batch;
+            start_batch(t, w, zi, pack + lane, std::min(batch_size, lanes - lane), batch);
+            on_batch(batch, pack, lane);
+        }
+        after_pack(pack, lanes);
+    }
+}
+
 /// D_i += all edges of atom i; also its ρ and pair energy.
 template <class P>
 void Pipeline<P>::add_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair) {
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     const bool first = t == 0;
     const int C = plan_.padded;
-    {
-        const StageScope scope(w.counts, Stage::Geometry);
-        w.edges.gather(*graph_, species_, static_cast<int>(plan_.active.size()), i, plan_.cutoff);
-    }
-    for (int pack = 0; pack < w.edges.count; pack += P::width) {
-        pack_geometry(layer, w, pack);
-        const int lanes = std::min(P::width, w.edges.count - pack);
-        for (int lane = 0; lane < lanes; lane += batch_size) {
-            Batch batch;
-            start_batch(t, w, zi, pack + lane, std::min(batch_size, lanes - lane), batch);
-            const int count = batch.count;
-            for (const PathShape& path : layer.paths) {
-                batch_radial<false>(layer, w, batch, path.radial, C / P::width);
-                StageScope scope(w.counts, Stage::DensityForward);
-                scope.work(double(count) * C * path.forward_work(first),
-                           first ? 0.0 : double(count) * C * (2 * path.l1 + 1) * sizeof(Real));
-                const Real* M =
-                    path.l1 == 0 ? w.Y.data() + path.l3 * path.l3 * P::width : w.M.data() + path.coupling * P::width;
-                const PathEdges<Real> edges{M + lane, w.R.data(), nullptr, batch.u, nullptr, path.feature * C};
-                Real* Dp = D + path.density * C;
-                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                    const auto add = [&]<int Width, bool Features>() {
-                        constexpr int together =
-                            how_many_together(Width, P::registers, Width <= 3 ? batch_size : (batch_size + 1) / 2);
-                        int e = 0;
-                        for (; e + together <= count; e += together)
-                            path_forward<P, Width, D3, Features, together, P::width>(blocks(), C, edges.from(e, C), Dp);
-                        for (; e < count; ++e)
-                            path_forward<P, Width, D3, Features, 1, P::width>(blocks(), C, edges.from(e, C), Dp);
-                    };
-                    // The first layer has scalars only. Less to compile, too.
-                    if constexpr (D1 == 1)
-                        if (first) return add.template operator()<1, false>();
-                    add.template operator()<D1, true>();
-                });
-            }
-            if (layer.density) {
-                batch_radial<false>(layer, w, batch, layer.radial->rows() * C, 1);
-                for (int e = 0; e < count; ++e) rho += static_cast<double>(w.R[static_cast<std::size_t>(e * C)]);
-            }
-            if (first && plan_.has_zbl)
-                for (int e = 0; e < count; ++e) {
-                    double slope = 0;
-                    pair += 0.5 * zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() +
-                                                      static_cast<std::size_t>(batch.zj[e])],
-                                      plan_.zbl, w.edges.r[static_cast<std::size_t>(pack + lane + e)], slope);
-                }
+    const auto on_batch = [&](const Batch& batch, int pack, int lane) {
+        const int count = batch.count;
+        for (const PathShape& path : layer.paths) {
+            batch_radial<false>(layer, w, batch, path.radial, C / P::width);
+            StageScope scope(w.counts, Stage::DensityForward);
+            scope.work(double(count) * C * path.forward_work(first),
+                       first ? 0.0 : double(count) * C * (2 * path.l1 + 1) * sizeof(Real));
+            const Real* M =
+                path.l1 == 0 ? w.Y.data() + path.l3 * path.l3 * P::width : w.M.data() + path.coupling * P::width;
+            const PathEdges<Real> edges{M + lane, w.R.data(), nullptr, batch.u, nullptr, path.feature * C};
+            Real* Dp = D + path.density * C;
+            with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                const auto add = [&]<int Width, bool Features>() {
+                    constexpr int together =
+                        how_many_together(Width, P::registers, Width <= 3 ? batch_size : (batch_size + 1) / 2);
+                    int e = 0;
+                    for (; e + together <= count; e += together)
+                        path_forward<P, Width, D3, Features, together, P::width>(blocks(), C, edges.from(e, C), Dp);
+                    for (; e < count; ++e)
+                        path_forward<P, Width, D3, Features, 1, P::width>(blocks(), C, edges.from(e, C), Dp);
+                };
+                // The first layer has scalars only. Less to compile, too.
+                if constexpr (D1 == 1)
+                    if (first) return add.template operator()<1, false>();
+                add.template operator()<D1, true>();
+            });
         }
-    }
+        if (layer.density) {
+            batch_radial<false>(layer, w, batch, layer.radial->rows() * C, 1);
+            for (int e = 0; e < count; ++e) rho += static_cast<double>(w.R[static_cast<std::size_t>(e * C)]);
+        }
+        if (first && plan_.has_zbl)
+            for (int e = 0; e < count; ++e) {
+                double slope = 0;
+                pair += 0.5 * zbl(plan_.zbl_pair(zi, batch.zj[e]), plan_.zbl,
+                                  w.edges.r[static_cast<std::size_t>(pack + lane + e)], slope);
+            }
+    };
+    for_batches(t, w, i, zi, on_batch, [](int, int) {});
 }
 
 /// From D̄_i and ρ̄_i to ū of the neighbours, ∂E/∂r_ij, forces and virials.
@@ -138,83 +150,72 @@ void Pipeline<P>::backward_edges(int t, Worker& w, std::int64_t i, int zi, const
     const bool first = t == 0;
     const int C = plan_.padded, y_rows = square(plan_.l_max + 1);
     const std::ptrdiff_t u_row = static_cast<std::ptrdiff_t>(square(layer.hidden_in + 1)) * C;
-    {
-        const StageScope scope(w.counts, Stage::Geometry);
-        w.edges.gather(*graph_, species_, static_cast<int>(plan_.active.size()), i, plan_.cutoff);
-    }
     // Ȳ, M̄ and r̄ before their sums over lanes, [sums][batch] packs, and after, [sums][lanes of edges].
     const int sums = y_rows + layer.coupling_size + 1;
     P* parts = reinterpret_cast<P*>(w.lanes.data());
     Real* bars = w.sums.data();
     Real* radial_bar = bars + (sums - 1) * P::width;
-    for (int pack = 0; pack < w.edges.count; pack += P::width) {
-        pack_geometry(layer, w, pack);
-        const int lanes = std::min(P::width, w.edges.count - pack);
-        for (int lane = 0; lane < lanes; lane += batch_size) {
-            Batch batch;
-            start_batch(t, w, zi, pack + lane, std::min(batch_size, lanes - lane), batch);
-            const int count = batch.count;
-            Real* ubar[batch_size];
-            for (int e = 0; e < count && !first; ++e) {
-                const std::int32_t slot = scatter_.slot(w.edges.edge[static_cast<std::size_t>(pack + lane + e)]);
-                ubar[e] = slot >= 0 ? state.ubar.data() + slot * u_row
-                                    : w.foreign_ubar.data() - (static_cast<std::ptrdiff_t>(slot) + 1) * u_row;
-            }
-            for (int p = 0; p < y_rows * batch_size; ++p) parts[p] = P::zero();
-            P* radial_parts = parts + (sums - 1) * batch_size;
-            for (int e = 0; e < batch_size; ++e) radial_parts[e] = P::zero();
-            for (const PathShape& path : layer.paths) {
-                batch_radial<true>(layer, w, batch, path.radial, C / P::width);
-                StageScope scope(w.counts, Stage::DensityBackward);
-                scope.work(double(count) * C * path.backward_work(first),
-                           first ? 0.0 : double(count) * C * 3 * (2 * path.l1 + 1) * sizeof(Real));
-                const int entry = path.l1 == 0 ? path.l3 * path.l3 : y_rows + path.coupling;
-                const Real* M =
-                    path.l1 == 0 ? w.Y.data() + path.l3 * path.l3 * P::width : w.M.data() + path.coupling * P::width;
-                const PathEdges<Real> edges{M + lane, w.R.data(), w.dR.data(), batch.u, ubar, path.feature * C};
-                const Real* Dp = Dbar + path.density * C;
-                P* msum = parts + entry * batch_size;
-                with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
-                    const auto back = [&]<int Width, bool Features>() {
-                        constexpr int together = backward_edges_together<P>(Width, D3, batch_size);
-                        int e = 0;
-                        for (; e + together <= count; e += together)
-                            path_backward<P, Width, D3, Features, together, P::width, batch_size>(
-                                blocks(), C, edges.from(e, C), Dp, radial_parts + e, msum + e);
-                        for (; e < count; ++e)
-                            path_backward<P, Width, D3, Features, 1, P::width, batch_size>(
-                                blocks(), C, edges.from(e, C), Dp, radial_parts + e, msum + e);
-                    };
-                    if constexpr (D1 == 1)
-                        if (first) return back.template operator()<1, false>();
-                    back.template operator()<D1, true>();
-                });
-            }
-            {
-                const StageScope scope(w.counts, Stage::DensityBackward);
-                constexpr int entries = P::width / batch_size;  // of one pack of sums
-                for (int entry = 0; entry < sums; entry += entries) {
-                    Real sum[P::width];
-                    lane_sums(parts + entry * batch_size).store(sum);
-                    for (int k = 0; k < entries; ++k)
-                        std::copy(sum + k * batch_size, sum + (k + 1) * batch_size,
-                                  bars + (entry + k) * P::width + lane);
-                }
-            }
-            if (layer.density) {
-                batch_radial<true>(layer, w, batch, layer.radial->rows() * C, 1);
-                for (int e = 0; e < count; ++e)
-                    radial_bar[lane + e] +=
-                        static_cast<Real>(rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(e * C)]));
+    const auto on_batch = [&](const Batch& batch, int pack, int lane) {
+        const int count = batch.count;
+        Real* ubar[batch_size];
+        for (int e = 0; e < count && !first; ++e)
+            ubar[e] = ubar_of(state, w, w.edges.edge[static_cast<std::size_t>(pack + lane + e)], u_row);
+        for (int p = 0; p < y_rows * batch_size; ++p) parts[p] = P::zero();
+        P* radial_parts = parts + (sums - 1) * batch_size;
+        for (int e = 0; e < batch_size; ++e) radial_parts[e] = P::zero();
+        for (const PathShape& path : layer.paths) {
+            batch_radial<true>(layer, w, batch, path.radial, C / P::width);
+            StageScope scope(w.counts, Stage::DensityBackward);
+            scope.work(double(count) * C * path.backward_work(first),
+                       first ? 0.0 : double(count) * C * 3 * (2 * path.l1 + 1) * sizeof(Real));
+            const int entry = path.l1 == 0 ? path.l3 * path.l3 : y_rows + path.coupling;
+            const Real* M =
+                path.l1 == 0 ? w.Y.data() + path.l3 * path.l3 * P::width : w.M.data() + path.coupling * P::width;
+            const PathEdges<Real> edges{M + lane, w.R.data(), w.dR.data(), batch.u, ubar, path.feature * C};
+            const Real* Dp = Dbar + path.density * C;
+            P* msum = parts + entry * batch_size;
+            with_path_shape(path.l1, path.l3, [&]<int D1, int D3>() {
+                const auto back = [&]<int Width, bool Features>() {
+                    constexpr int together = backward_edges_together<P>(Width, D3, batch_size);
+                    int e = 0;
+                    for (; e + together <= count; e += together)
+                        path_backward<P, Width, D3, Features, together, P::width, batch_size>(
+                            blocks(), C, edges.from(e, C), Dp, radial_parts + e, msum + e);
+                    for (; e < count; ++e)
+                        path_backward<P, Width, D3, Features, 1, P::width, batch_size>(blocks(), C, edges.from(e, C),
+                                                                                       Dp, radial_parts + e, msum + e);
+                };
+                if constexpr (D1 == 1)
+                    if (first) return back.template operator()<1, false>();
+                back.template operator()<D1, true>();
+            });
+        }
+        {
+            const StageScope scope(w.counts, Stage::DensityBackward);
+            constexpr int entries = P::width / batch_size;  // of one pack of sums
+            for (int entry = 0; entry < sums; entry += entries) {
+                Real sum[P::width];
+                lane_sums(parts + entry * batch_size).store(sum);
+                for (int k = 0; k < entries; ++k)
+                    std::copy(sum + k * batch_size, sum + (k + 1) * batch_size, bars + (entry + k) * P::width + lane);
             }
         }
+        if (layer.density) {
+            batch_radial<true>(layer, w, batch, layer.radial->rows() * C, 1);
+            for (int e = 0; e < count; ++e)
+                radial_bar[lane + e] +=
+                    static_cast<Real>(rho_bar * static_cast<double>(w.dR[static_cast<std::size_t>(e * C)]));
+        }
+    };
+    const auto after_pack = [&](int pack, int lanes) {
         const StageScope scope(w.counts, Stage::Geometry);  // and what is left of the edges
         couple<true>(layer.coupling_transposed.view(), reinterpret_cast<const P*>(bars + y_rows * P::width),
                      reinterpret_cast<P*>(bars));
         double g[3 * P::width];
         pack_gradients<P>(w.edges, pack, plan_.l_max, radial_bar, bars, g);
         for (int lane = 0; lane < lanes; ++lane) add_force(w, pack + lane, first, i, zi, g + lane, what, result);
-    }
+    };
+    for_batches(t, w, i, zi, on_batch, after_pack);
 }
 
 /// Forces and virials from g = ∂E/∂r_ij, components P::width apart, of the edge at `place` of the list.
@@ -229,8 +230,7 @@ void Pipeline<P>::add_force(Worker& w, int place, bool first, std::int64_t i, in
     if (first && plan_.has_zbl) {
         const int zj = species_[graph_->neighbor[static_cast<std::size_t>(e)]];
         double pair_slope = 0;
-        zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)],
-            plan_.zbl, r, pair_slope);
+        zbl(plan_.zbl_pair(zi, zj), plan_.zbl, r, pair_slope);
         for (int c = 0; c < 3; ++c) g[c] += 0.5 * plan_.scale * pair_slope * x[c];
     }
     const std::int32_t slot = scatter_.slot(e);

@@ -108,22 +108,32 @@ bool Pipeline<P>::dual_geometry(std::int64_t e, Edge& edge) const {
     return true;
 }
 
-/// D_i += all edges of atom i; also its ρ and pair energy. Training refuses pairs closer than the tables begin.
+/// Calls f(e, zj, edge, u) for the edges of atom i within the cutoff, one by one, when M is there, and R if asked for.
 template <class P>
-void Pipeline<P>::add_dual_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair) {
+template <class F>
+void Pipeline<P>::for_dual_edges(int t, Worker& w, std::int64_t i, int zi, bool radial, const F& f) const {
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
-    const LayerState& state = states_[static_cast<std::size_t>(t)];
-    const bool first = t == 0;
-    const int C = plan_.padded, u_rows = square(layer.hidden_in + 1);
+    const Value* features = states_[static_cast<std::size_t>(t)].u.data();
+    const std::ptrdiff_t u_row = square(layer.hidden_in + 1) * plan_.padded;
     for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
          e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
         Edge edge;
         if (!dual_geometry(e, edge)) continue;
         const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
         const int zj = species_[j];
-        radial_dual<P>(plan_.table(layer, zi, zj), edge.r, w.R.data());
+        if (radial) radial_dual<P>(plan_.table(layer, zi, zj), edge.r, w.R.data());
         couple<false>(layer.coupling.view(), edge.Y, w.M.data());
-        const Value* u = first ? nullptr : state.u.data() + j * u_rows * C;
+        f(e, zj, edge, t == 0 ? nullptr : features + j * u_row);
+    }
+}
+
+/// D_i += all edges of atom i; also its ρ and pair energy. Training refuses pairs closer than the tables begin.
+template <class P>
+void Pipeline<P>::add_dual_edges(int t, Worker& w, std::int64_t i, int zi, Value* D, Scalar& rho, Scalar& pair) {
+    const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
+    const bool first = t == 0;
+    const int C = plan_.padded;
+    for_dual_edges(t, w, i, zi, true, [&](std::int64_t, int zj, const Edge& edge, const Value* u) {
         for (const PathShape& path : layer.paths) {
             const Value* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
             const PathEdges<Value> view{M, w.R.data() + path.radial, nullptr, &u, nullptr, path.feature * C};
@@ -137,13 +147,10 @@ void Pipeline<P>::add_dual_edges(int t, Worker& w, std::int64_t i, int zi, Value
         if (layer.density) rho += Scalar(P::element(w.R.data(), layer.radial->rows() * C));
         if (first && plan_.has_zbl) {
             double slope = 0;
-            const double energy =
-                0.5 *
-                zbl(plan_.zbl_pairs[static_cast<std::size_t>(zi) * plan_.active.size() + static_cast<std::size_t>(zj)],
-                    plan_.zbl, edge.r.re, slope);
+            const double energy = 0.5 * zbl(plan_.zbl_pair(zi, zj), plan_.zbl, edge.r.re, slope);
             pair += Scalar(energy, 0.5 * slope * edge.r.du);
         }
-    }
+    });
 }
 
 /// From D̄_i and ρ̄_i to ū of the neighbours and the adjoint of the radial tables.
@@ -152,19 +159,9 @@ void Pipeline<P>::gradient_edges(int t, Worker& w, std::int64_t i, int zi, const
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
     const bool first = t == 0;
-    const int C = plan_.padded, u_rows = square(layer.hidden_in + 1);
-    for (std::int64_t e = graph_->first[static_cast<std::size_t>(i)];
-         e < graph_->first[static_cast<std::size_t>(i) + 1]; ++e) {
-        Edge edge;
-        if (!dual_geometry(e, edge)) continue;
-        const std::int64_t j = graph_->neighbor[static_cast<std::size_t>(e)];
-        const int zj = species_[j];
-        const std::int32_t slot = scatter_.slot(e);
-        const std::int64_t target = slot >= 0 ? slot : -(static_cast<std::int64_t>(slot) + 1);
-        if (!first) radial_dual<P>(plan_.table(layer, zi, zj), edge.r, w.R.data());
-        couple<false>(layer.coupling.view(), edge.Y, w.M.data());
-        const Value* u = first ? nullptr : state.u.data() + j * u_rows * C;
-        Value* ubar = first ? nullptr : (slot >= 0 ? state.ubar.data() : w.foreign_ubar.data()) + target * u_rows * C;
+    const int C = plan_.padded;
+    for_dual_edges(t, w, i, zi, !first, [&](std::int64_t e, int zj, const Edge& edge, const Value* u) {
+        Value* ubar = first ? nullptr : ubar_of(state, w, e, square(layer.hidden_in + 1) * C);
         Value* Rbar = w.dR.data();
         for (const PathShape& path : layer.paths) {
             const Value* M = path.l1 == 0 ? edge.Y + path.l3 * path.l3 : w.M.data() + path.coupling;
@@ -188,7 +185,7 @@ void Pipeline<P>::gradient_edges(int t, Worker& w, std::int64_t i, int zi, const
         radial_gradient<P>(
             plan_.table(layer, zi, zj), edge.r, Rbar,
             w.gradient.data() + layout_->layers[static_cast<std::size_t>(t)].tables[static_cast<std::size_t>(table)]);
-    }
+    });
 }
 
 }  // namespace equipot::kernels

@@ -60,6 +60,18 @@ void Pipeline<P>::save_features(int t, const Worker& w, const Tile& tile, Result
     }
 }
 
+/// What layers keep of an atom from the way there to the way back if densities are kept.
+template <class P>
+std::size_t Pipeline<P>::kept_bytes() const {
+    int rows = 0;
+    for (std::size_t t = 0; t < plan_.layers.size(); ++t) {
+        const LayerPlan<Real>& layer = plan_.layers[t];
+        if (t > 0) rows += 2 * square(layer.hidden_in + 1) + (layer.skip ? square(layer.hidden_out + 1) : 0);
+        if (t + 1 < plan_.layers.size()) rows += square(plan_.l_max + 1);
+    }
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(plan_.padded) * sizeof(Value);
+}
+
 template <class P>
 void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& result) {
     const auto owned = static_cast<std::size_t>(graph.owned), total = static_cast<std::size_t>(graph.total);
@@ -78,6 +90,7 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
     std::size_t feature_width = 0, edge_outputs = 0, coupling = 1, u_rows = 1, b_rows = 1, density_rows = 1, packs = 1;
     const auto a_rows = static_cast<std::size_t>(square(plan_.l_max + 1));
     states_.resize(plan_.layers.size());
+    keeps_density_ = P::dual || (derivatives && kept_bytes() <= most_kept);  // training takes what it needs
     for (std::size_t t = 0; t < plan_.layers.size(); ++t) {
         const LayerPlan<Real>& layer = plan_.layers[t];
         LayerState& state = states_[t];
@@ -89,7 +102,7 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
             reserve(state.ubar, total * in_rows * C);
             if (layer.skip) reserve(state.skip, owned * out_rows * C);
         }
-        if (t + 1 < plan_.layers.size()) reserve(state.A, owned * a_rows * C);
+        if (t + 1 < plan_.layers.size() && keeps_density_) reserve(state.A, owned * a_rows * C);
         if constexpr (P::dual)
             if (t + 1 < plan_.layers.size()) {
                 reserve(state.h, owned * out_rows * C);

@@ -33,8 +33,6 @@ Buffer<T> make_buffer(const char* label, std::size_t size) {
     return Buffer<T>(label, size);
 }
 
-inline int square(int n) { return n * n; }
-
 /// Square weights [padded, padded] with zero padding, as mixing wants them, and the transpose for the adjoint.
 template <class Real>
 struct MixWeights {
@@ -124,6 +122,10 @@ struct Plan {
         const int index = layer.table_of[static_cast<std::size_t>(ai) * n + static_cast<std::size_t>(aj)];
         return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low),
                 intervals, layer.radial->outputs()};
+    }
+
+    [[nodiscard]] const ZblPair& zbl_pair(int ai, int aj) const {
+        return zbl_pairs[static_cast<std::size_t>(ai) * active.size() + static_cast<std::size_t>(aj)];
     }
 
     /// Takes the weights of a head; may be called again when they have changed.
@@ -432,11 +434,17 @@ void Plan<Real>::set_weights(const Model& model, int head) {
     }
 }
 
+/// Makes `plan` the one for these species, with tables of about `intervals`; 0 = exact radial.
 template <class Real>
-Plan<Real> make_plan(const Model& model, int head, const std::vector<int>& active, int width) {
-    Plan<Real> plan = make_plan_structure<Real>(model, active, width);
-    plan.set_weights(model, head);
-    return plan;
+void prepare_plan(Plan<Real>& plan, const Model& model, int head, const std::vector<int>& active, int width,
+                  int intervals) {
+    if (active != plan.active) {
+        plan = make_plan_structure<Real>(model, active, width);
+        plan.set_weights(model, head);
+    }
+    plan.intervals = 0;
+    if (intervals > 0)
+        plan.build_tables(std::max(least_intervals<Real>(plan.cutoff), std::min(intervals, plan.most_intervals())));
 }
 
 }  // namespace equipot::kernels

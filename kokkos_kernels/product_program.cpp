@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "kokkos_kernels/product_program.hpp"
 
+#include <algorithm>
 #include <map>
+#include <queue>
+#include <set>
 #include <tuple>
 
 namespace equipot::kernels {
@@ -11,26 +14,61 @@ ProductTables::ProductTables(const Model& model, int layer_index) {
     inputs_ = (model.l_max + 1) * (model.l_max + 1);
     outputs_ = (layer.hidden_out + 1) * (layer.hidden_out + 1);
 
-    // Monomials v1 <= ... <= vN, keyed by (prefix v1..v(N-1), output, last variable): the order in which groups are
-    // evaluated.
     using Prefix = std::vector<int>;
+    using Monomial = std::vector<int>;  // v1 <= ... <= vN
     struct Entry {
         int L, order, path;
         double value;
     };
-    std::map<std::tuple<std::size_t, Prefix, int>, std::map<int, std::vector<Entry>>>
-        groups;  // length first: short prefixes come first
+    std::map<int, std::map<Monomial, std::vector<Entry>>> monomials;  // by output
     for (int L = 0; L <= layer.hidden_out; ++L)
         for (int order = 1; order <= layer.correlation; ++order) {
             const ProductBasis& basis = model.basis[static_cast<std::size_t>(L)][static_cast<std::size_t>(order - 1)];
             const auto stride = static_cast<std::size_t>(order + 2);
             for (std::size_t e = 0; e < basis.value.size(); ++e) {
                 const std::int32_t* row = basis.index.data() + e * stride;
-                const Prefix prefix(row + 2, row + 1 + order);
-                const int output = L * L + row[0];
-                groups[{prefix.size(), prefix, output}][row[1 + order]].push_back({L, order, row[1], basis.value[e]});
+                Monomial monomial(row + 2, row + 2 + order);
+                std::sort(monomial.begin(), monomial.end());
+                monomials[L * L + row[0]][monomial].push_back({L, order, row[1], basis.value[e]});
             }
         }
+
+    // A group is the monomials of an output that share a prefix. Any factor of a monomial may come last: prefixes that
+    // take the most monomials are chosen first, among equals those that are there already, so that groups are few.
+    std::map<std::tuple<std::size_t, Prefix, int>, std::map<int, std::vector<Entry>>>
+        groups;  // length first: short prefixes come first
+    std::set<Prefix> chosen;
+    const auto for_prefixes = [](const Monomial& monomial, const auto& f) {
+        for (std::size_t last = 0; last < monomial.size(); ++last) {
+            if (last > 0 && monomial[last] == monomial[last - 1]) continue;
+            Prefix prefix = monomial;
+            prefix.erase(prefix.begin() + static_cast<std::ptrdiff_t>(last));
+            f(prefix, monomial[last]);
+        }
+    };
+    for (const auto& [output, of_output] : monomials) {
+        std::map<Prefix, std::set<int>> open;  // last factors of the monomials that a prefix could take
+        for (const auto& [monomial, entries] : of_output)
+            for_prefixes(monomial, [&](const Prefix& prefix, int last) { open[prefix].insert(last); });
+        std::priority_queue<std::tuple<std::size_t, bool, Prefix>> queue;
+        for (const auto& [prefix, lasts] : open) queue.emplace(lasts.size(), chosen.contains(prefix), prefix);
+        while (!queue.empty()) {
+            const auto [count, is_known, prefix] = queue.top();
+            queue.pop();
+            const std::set<int> lasts = open[prefix];
+            if (lasts.size() < count) {  // others took some of them
+                queue.emplace(lasts.size(), is_known, prefix);
+                continue;
+            }
+            for (const int last : lasts) {
+                Monomial monomial = prefix;
+                monomial.insert(std::upper_bound(monomial.begin(), monomial.end(), last), last);
+                groups[{prefix.size(), prefix, output}][last] = of_output.at(monomial);
+                for_prefixes(monomial, [&](const Prefix& other, int factor) { open[other].erase(factor); });
+            }
+            if (!lasts.empty()) chosen.insert(prefix);
+        }
+    }
 
     std::map<Prefix, int> node_of{{Prefix{}, 0}};
     nodes_.push_back({0, 0});

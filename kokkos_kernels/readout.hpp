@@ -41,6 +41,8 @@ struct ReadoutWeights {
     const double* v;
     int hidden;
     Activation kind;
+
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION int units() const { return hidden == 0 ? 1 : hidden; }
 };
 
 /// What hidden unit n (of a linear readout: 0, the only one) adds to ε; `factor` times its weights is seed · ∂ε/∂h.
@@ -51,8 +53,13 @@ KOKKOS_INLINE_FUNCTION typename P::Scalar readout_unit(const ReadoutWeights& wei
                                                        typename P::Scalar& factor) {
     using Scalar = typename P::Scalar;
     const double* w = weights.w + static_cast<long>(n) * channels;
-    Scalar x(0), slope(1);
-    for (int k = 0; k < channels; ++k) x += w[k] * Scalar(P::element(h, k));
+    constexpr int lanes = 8;  // sums side by side: additions need not wait for each other
+    Scalar part[lanes], slope(1);
+    for (Scalar& sum : part) sum = Scalar(0);
+    for (int k = 0; k < channels; k += lanes)
+        for (int i = 0; i < lanes && k + i < channels; ++i) part[i] += w[k + i] * Scalar(P::element(h, k + i));
+    for (int i = 1; i < lanes; ++i) part[0] += part[i];
+    const Scalar x = part[0];
     const double v = weights.hidden == 0 ? 1.0 : weights.v[n];
     const Scalar energy = v * (weights.hidden == 0 ? x : activation(weights.kind, x, slope));
     factor = v * (seed * slope);
@@ -68,7 +75,7 @@ KOKKOS_INLINE_FUNCTION typename P::Scalar readout(const ReadoutWeights& weights,
     using Scalar = typename P::Scalar;
     const auto add = [&](int k, Scalar x) { P::set_element(hbar, k, P::element(hbar, k) + Value(x)); };
     Scalar energy(0);
-    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
+    for (int n = 0; n < weights.units(); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
         Scalar factor(0);
         energy += readout_unit<P>(weights, channels, n, h, seed, factor);
@@ -83,7 +90,7 @@ template <class P, class Value = typename P::Value>
 void readout_gradient(const ReadoutWeights& weights, int channels, const Value* h, Dual<double> seed,
                       typename P::Real* w_bar, typename P::Real* v_bar) {
     using Real = typename P::Real;
-    for (int n = 0; n < (weights.hidden == 0 ? 1 : weights.hidden); ++n) {
+    for (int n = 0; n < weights.units(); ++n) {
         const double* w = weights.w + static_cast<long>(n) * channels;
         Dual<double> factor = seed;
         if (weights.hidden > 0) {

@@ -21,8 +21,7 @@ public:
     Training(const Model& model, int head, int intervals) : model_(model), head_(head) {
         std::vector<int> active(model.species.size());
         std::iota(active.begin(), active.end(), 0);
-        plan_ = make_plan<Real>(model, head, active, W::width);
-        plan_.build_tables(std::max(least_intervals<Real>(plan_.cutoff), std::min(intervals, plan_.most_intervals())));
+        prepare_plan(plan_, model, head, active, W::width, intervals);
         for (std::size_t t = 0; t < model.layers.size(); ++t) radial_.emplace_back(model, static_cast<int>(t), plan_);
         layout_ = GradientLayout(plan_);
     }

@@ -126,7 +126,7 @@ inline Model random_model(const ModelOptions& options) {
     return model;
 }
 
-/// Shapes of models that differ in every option.
+/// Shapes of models that differ in every option; of the last the CPU works densities out again instead of keeping them.
 inline std::vector<ModelOptions> architectures() {
     using Transform = RadialBasis::Transform;
     return {{.layers = 1},
@@ -138,7 +138,8 @@ inline std::vector<ModelOptions> architectures() {
              .skip = false,
              .mixing_by_species = true,
              .transform = Transform::Soft},
-            {.layers = 2, .channels = 1, .l_max = 1, .zbl = false}};
+            {.layers = 2, .channels = 1, .l_max = 1, .zbl = false},
+            {.layers = 2, .channels = 97, .l_max = 3, .density = true}};
 }
 
 }  // namespace equipot::test

@@ -191,8 +191,8 @@ TEST_CASE("threads of a team share channels and atoms as one thread would do it 
         std::vector<std::int32_t> species;
         for (const std::int32_t z : system.atomic_numbers) species.push_back(z == 8 ? 1 : 0);
 
-        Plan<double> plan = make_plan<double>(model, 1, {0, 1}, Gpu::warp);
-        plan.build_tables(400);
+        Plan<double> plan;
+        prepare_plan(plan, model, 1, {0, 1}, Gpu::warp, 400);
         const DevicePlan<Space, double> weights(plan);
         const auto n = static_cast<std::size_t>(graph.owned);
         const auto evaluate = [&](Pipeline::Threads threads) {

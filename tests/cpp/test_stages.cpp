@@ -15,6 +15,7 @@
 #include "kokkos_kernels/product.hpp"
 #include "kokkos_kernels/radial.hpp"
 #include "kokkos_kernels/readout.hpp"
+#include "kokkos_kernels/subnormals.hpp"
 
 using namespace equipot;
 using namespace equipot::kernels;
@@ -265,3 +266,16 @@ TEST_CASE("pair repulsion: slope against central differences, smooth end") {
     CHECK(zbl(pair, constants, 2.22, slope) == 0);
     CHECK(slope == 0);
 }
+
+#if defined(__SSE2__)
+TEST_CASE("subnormal numbers are zero as long as one asks for it") {
+    volatile float tiny = 1e-30f;
+    const auto product = [&] { return tiny * 1e-10f; };
+    CHECK(product() > 0);
+    {
+        const FlushSubnormals guard;
+        CHECK(product() == 0);
+    }
+    CHECK(product() > 0);
+}
+#endif
