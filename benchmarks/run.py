@@ -1,6 +1,6 @@
 """Times energy + forces per atom on named systems, for equipot and others with the same weights, in turns.
 
-    python benchmarks/run.py [--model FILE.equipot[=FILE.model]]... [--mace-python PYTHON] [--symmetrix-python PYTHON]...
+    python benchmarks/run.py [--model FILE.equipot[=FILE.model]] [--mace-python PYTHON] [--symmetrix-python PYTHON] ...
 
 Prints Markdown tables of speed and of memory; README.md in this folder has the rules.
 """

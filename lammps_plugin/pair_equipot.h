@@ -67,6 +67,7 @@ PairStyle(equipot,PairEquipot);
 #ifndef LMP_PAIR_EQUIPOT_H
 #define LMP_PAIR_EQUIPOT_H
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -104,6 +105,8 @@ protected:
     virtual std::string build_graph();
     void set_wishes();
     virtual void run_model();
+    [[nodiscard]] virtual std::int64_t edges_of_graph() const;
+    [[nodiscard]] virtual double device_bytes_of_graph() const { return 0.0; }  // those that are there before a step
     [[nodiscard]] virtual std::string usual_device() const { return "cpu"; }
     virtual std::string find_nonfinite();
     virtual void add_results();
@@ -112,6 +115,7 @@ protected:
     void forget_model();
     void print_summary(const std::string &file, double spline_error);
     void warn_of_crowding();
+    void tell_device_memory();
     void check_box() const;
     void store_features();
     std::string trouble_with_position(int atom) const;
@@ -126,6 +130,7 @@ protected:
     double energy_unit = 1.0;  // an eV in LAMMPS units
     bool ready = false;        // LAMMPS has set up communication and neighbor lists for this model
     bool layout_is_stale = true;
+    bool memory_is_told = false;
 
     std::vector<double> atom_energies;  // by atom, nmax long
     double **features = nullptr;
