@@ -4,7 +4,7 @@ pair_style equipot: potentials from *.equipot files (equivariant message-passing
 
 Syntax
 
-    pair_style equipot [head NAME] [precision double|float|mixed] [radial splined|exact]
+    pair_style equipot [head NAME] [precision double|float|mixed] [radial splined|exact] [device cpu|gpu]
     pair_coeff * * FILE ELEMENT1 ELEMENT2 ...
 
   head       which head of the model; needed only when the model has several        default: the only head
@@ -12,6 +12,8 @@ Syntax
              energies, forces and virials in double
   radial     splined: radial functions from tables made at start, their error is    default: splined
              printed; exact: evaluated for every pair of atoms, slow, for checks
+  device     gpu: the model runs on the GPU that this build is for; its first step      default: cpu
+             says what memory that takes
   FILE       the model; also looked for in the folders of LAMMPS_POTENTIALS
   ELEMENTn   the element of atom type n, one for each type; NULL for types that
              other pair styles treat (only with hybrid styles)
