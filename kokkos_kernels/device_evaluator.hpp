@@ -101,10 +101,18 @@ private:
         Exchange& watched;
         bool has_thrown = false;
         explicit WatchedExchange(Exchange& of) : watched(of) {}
-        void forward(double* rows, int width) override { watch([&] { watched.forward(rows, width); }); }
-        void reverse(double* rows, int width) override { watch([&] { watched.reverse(rows, width); }); }
-        void forward(float* rows, int width) override { watch([&] { watched.forward(rows, width); }); }
-        void reverse(float* rows, int width) override { watch([&] { watched.reverse(rows, width); }); }
+        void forward(double* rows, int width) override {
+            watch([&] { watched.forward(rows, width); });
+        }
+        void reverse(double* rows, int width) override {
+            watch([&] { watched.reverse(rows, width); });
+        }
+        void forward(float* rows, int width) override {
+            watch([&] { watched.forward(rows, width); });
+        }
+        void reverse(float* rows, int width) override {
+            watch([&] { watched.reverse(rows, width); });
+        }
 
     private:
         template <class Move>
