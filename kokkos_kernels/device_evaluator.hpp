@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kokkos_kernels/device_memory.hpp"
 #include "kokkos_kernels/device_pipeline.hpp"
 #include "kokkos_kernels/evaluator.hpp"
 
@@ -41,31 +42,22 @@ public:
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
                  const Properties& what, Result& result) override {
         if (!pipeline_) return exact_->compute(graph, species, exchange, what, result);
-        try {
-            compute_on_device(graph, species, exchange, what, result);
-        } catch (const Error&) {
-            throw;
-        } catch (const std::exception& error) {
-            const double edges =
-                static_cast<double>(graph.neighbor.size()) / std::max(1.0, static_cast<double>(graph.owned));
-            const double megabytes = 1e-6 * (static_cast<double>(graph.total) * bytes_per_atom(edges, what) +
-                                             static_cast<double>(weights_->bytes));
-            throw Error("the device failed on " + std::to_string(graph.owned) + " atoms, which need about " +
-                        std::to_string(std::lround(megabytes)) + " MB of its memory: " + error.what());
-        }
+        compute_on_device(graph, species, exchange, what, result);
     }
 
     [[nodiscard]] int padded_channels() const override {
         return (model_.channels + Gpu::warp - 1) / Gpu::warp * Gpu::warp;
     }
     [[nodiscard]] double measure_peak() const override { return exact_->measure_peak(); }
-    [[nodiscard]] double bytes_per_atom(double edges_per_atom, const Properties& what) const override {
-        return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what) : 0;
+    [[nodiscard]] double bytes_per_atom(double edges_per_atom, const Properties& what,
+                                        double total_per_owned) const override {
+        return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what, total_per_owned) : 0;
     }
+    [[nodiscard]] DeviceMemory memory() const override { return memory_of(Space()); }
 
     /// For those who have atoms on the device: `graph` and the rows that `exchange` is given lie there, species are
     /// numbered as in prepare. Sets the energy and the virial of `result`; the rest of the results stays on the device,
-    /// in what is returned, until the next call.
+    /// in what is returned, until the next call. What `exchange` throws comes through unchanged.
     const typename Pipeline::Output& run(const typename Pipeline::Graph& graph, Exchange& exchange,
                                          const Properties& what, Result& result);
     /// Null before tables are there, and again while species are added.
@@ -75,11 +67,67 @@ private:
     void compute_on_device(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
                            const Properties& what, Result& result);
 
+    /// What a step is made for: known where it fails.
+    struct Load {
+        std::int64_t owned = 0, total = 0;
+        std::size_t edges = 0;
+        Properties what;
+    };
+
+    /// Says of whatever goes wrong on the device how much of its memory that step takes.
+    template <class Work>
+    auto on_device(const Load& load, const Work& work) const {
+        try {
+            return work();
+        } catch (const Error&) {
+            throw;
+        } catch (const std::exception& error) {
+            fail(load, error);
+        }
+    }
+    [[noreturn]] void fail(const Load& load, const std::exception& error) const {
+        const double owned = std::max(1.0, static_cast<double>(load.owned));
+        const double bytes = owned * bytes_per_atom(static_cast<double>(load.edges) / owned, load.what,
+                                                    static_cast<double>(load.total) / owned) +
+                             static_cast<double>(weights_->bytes);
+        throw Error("the device failed on " + std::to_string(load.owned) + " atoms, which need about " +
+                    std::to_string(std::lround(1e-6 * bytes)) + " MB of its memory: " + error.what());
+    }
+
+    /// Passes on to another exchange, and remembers whether that threw: the device did nothing wrong then.
+    struct WatchedExchange final : Exchange {
+        Exchange& watched;
+        bool has_thrown = false;
+        explicit WatchedExchange(Exchange& of) : watched(of) {}
+        void forward(double* rows, int width) override {
+            watch([&] { watched.forward(rows, width); });
+        }
+        void reverse(double* rows, int width) override {
+            watch([&] { watched.reverse(rows, width); });
+        }
+        void forward(float* rows, int width) override {
+            watch([&] { watched.forward(rows, width); });
+        }
+        void reverse(float* rows, int width) override {
+            watch([&] { watched.reverse(rows, width); });
+        }
+
+    private:
+        template <class Move>
+        void watch(const Move& move) {
+            has_thrown = true;
+            move();
+            has_thrown = false;
+        }
+    };
+
     /// Hands rows of the device to an exchange of the host.
     struct HostExchange final : Exchange {
+        const DeviceEvaluator& evaluator;
         Exchange& of_host;
-        std::int64_t total;
-        HostExchange(Exchange& of, std::int64_t rows) : of_host(of), total(rows) {}
+        const Load& load;
+        HostExchange(const DeviceEvaluator& mine, Exchange& of, const Load& of_step)
+            : evaluator(mine), of_host(of), load(of_step) {}
         void forward(double* rows, int width) override { move(rows, width, true); }
         void reverse(double* rows, int width) override { move(rows, width, false); }
         void forward(float* rows, int width) override { move(rows, width, true); }
@@ -89,14 +137,15 @@ private:
         template <class T>
         void move(T* rows, int width, bool is_forward) {
             if (dynamic_cast<NoExchange*>(&of_host) != nullptr) return;
-            const auto size = static_cast<std::size_t>(total) * static_cast<std::size_t>(width);
+            const auto size = static_cast<std::size_t>(load.total) * static_cast<std::size_t>(width);
             const Kokkos::View<T*, Memory, Kokkos::MemoryTraits<Kokkos::Unmanaged>> device(rows, size);
-            const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), device);
+            const auto host = evaluator.on_device(
+                load, [&] { return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), device); });
             if (is_forward)
                 of_host.forward(host.data(), width);
             else
                 of_host.reverse(host.data(), width);
-            Kokkos::deep_copy(device, host);
+            evaluator.on_device(load, [&] { Kokkos::deep_copy(device, host); });
         }
     };
 
@@ -147,22 +196,31 @@ auto DeviceEvaluator<Space, Real>::run(const typename Pipeline::Graph& graph, Ex
     const auto width = what.features ? static_cast<std::size_t>(pipeline_->feature_width()) : 0;
     const std::size_t moved = derivatives ? total : 0, sheared = what.virials ? total : 0,
                       centred = what.centroid_virials ? total : 0;
-    output_.energies = leading<double>(energies_, owned);
-    output_.totals = totals_;
-    output_.too_close = too_close_;
-    output_.forces = typename Pipeline::Vectors(zeroed(forces_, 3 * moved).data(), moved);
-    output_.virials = typename Pipeline::Tensors(zeroed(virials_, 9 * sheared).data(), sheared);
-    output_.centroid = typename Pipeline::Tensors(zeroed(centroid_, 9 * centred).data(), centred);
-    output_.features = decltype(output_.features)(leading<double>(features_, owned * width).data(), owned, width);
-    pipeline_->compute(graph, exchange, what, output_);
-    Space().fence();
-
+    const Load load{graph.owned, graph.total, graph.neighbor.extent(0), what};
+    WatchedExchange watched(exchange);
     std::array<double, 10> totals{};
-    Kokkos::deep_copy(Unmanaged<double*>(totals.data(), totals.size()), totals_);
+    int too_close = 0;
+    try {
+        output_.energies = leading<double>(energies_, owned);
+        output_.totals = totals_;
+        output_.too_close = too_close_;
+        output_.forces = typename Pipeline::Vectors(zeroed(forces_, 3 * moved).data(), moved);
+        output_.virials = typename Pipeline::Tensors(zeroed(virials_, 9 * sheared).data(), sheared);
+        output_.centroid = typename Pipeline::Tensors(zeroed(centroid_, 9 * centred).data(), centred);
+        output_.features = decltype(output_.features)(leading<double>(features_, owned * width).data(), owned, width);
+        pipeline_->compute(graph, watched, what, output_);
+        Space().fence();
+        Kokkos::deep_copy(Unmanaged<double*>(totals.data(), totals.size()), totals_);
+        Kokkos::deep_copy(Unmanaged<int*>(&too_close, 1), too_close_);
+    } catch (const Error&) {
+        throw;
+    } catch (const std::exception& error) {
+        if (watched.has_thrown) throw;
+        fail(load, error);
+    }
+
     result.energy = totals[0];
     std::copy(totals.begin() + 1, totals.end(), result.virial.begin());
-    int too_close = 0;
-    Kokkos::deep_copy(Unmanaged<int*>(&too_close, 1), too_close_);
     if (too_close > 0)
         throw Error(
             "two atoms are closer than 0.5 Å, or a position is not a number: on a device the radial functions "
@@ -177,26 +235,31 @@ void DeviceEvaluator<Space, Real>::compute_on_device(const Graph& graph, const s
     const Clock::time_point start = Clock::now();
     const auto owned = static_cast<std::size_t>(graph.owned);
 
-    typename Pipeline::Graph on_device;
-    on_device.owned = graph.owned;
-    on_device.total = graph.total;
-    on_device.species = copy_in<std::int32_t>(species_, species);
-    on_device.first = copy_in<std::int64_t>(first_, graph.first);
-    on_device.neighbor = copy_in<std::int32_t>(neighbor_, graph.neighbor);
-    on_device.displacement = decltype(on_device.displacement)(copy_in<double>(displacement_, graph.displacement).data(),
-                                                              graph.neighbor.size());
+    const Load load{graph.owned, graph.total, graph.neighbor.size(), what};
+    typename Pipeline::Graph there;
+    there.owned = graph.owned;
+    there.total = graph.total;
+    on_device(load, [&] {
+        there.species = copy_in<std::int32_t>(species_, species);
+        there.first = copy_in<std::int64_t>(first_, graph.first);
+        there.neighbor = copy_in<std::int32_t>(neighbor_, graph.neighbor);
+        there.displacement = decltype(there.displacement)(copy_in<double>(displacement_, graph.displacement).data(),
+                                                          graph.neighbor.size());
+        Space().fence();
+    });
 
-    HostExchange moved(exchange, graph.total);
-    Space().fence();
+    HostExchange moved(*this, exchange, load);
     const Clock::time_point ready = Clock::now();
-    const auto& output = run(on_device, moved, what, result);
+    const auto& output = run(there, moved, what, result);
     const Clock::time_point done = Clock::now();
 
-    copy_out(energies_, owned, result.energies);
-    copy_out(forces_, output.forces.size(), result.forces);
-    copy_out(virials_, output.virials.size(), result.virials);
-    copy_out(centroid_, output.centroid.size(), result.centroid_virials);
-    copy_out(features_, output.features.size(), result.features);
+    on_device(load, [&] {
+        copy_out(energies_, owned, result.energies);
+        copy_out(forces_, output.forces.size(), result.forces);
+        copy_out(virials_, output.virials.size(), result.virials);
+        copy_out(centroid_, output.centroid.size(), result.centroid_virials);
+        copy_out(features_, output.features.size(), result.features);
+    });
     result.profile.clear();
     if (!what.profile) return;
     const auto stage = [&](const char* name, Clock::time_point from, Clock::time_point to) {

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -63,6 +65,7 @@ void PairEquipot::forget_model() {
     engine->potential.reset();
     numbers.clear();
     ready = false;
+    memory_is_told = false;
     memory->destroy(features);  // as wide as the old model's
     features_rows = 0;
     if (allocated) {
@@ -267,6 +270,7 @@ void PairEquipot::compute(int eflag, int vflag) {
         layout_is_stale = false;
     }
     std::string trouble = build_graph();
+    if (!memory_is_told) tell_device_memory();
     run_model();
     if (trouble.empty()) trouble = find_nonfinite();
     stop_together(trouble);
@@ -298,6 +302,66 @@ void PairEquipot::set_wishes() {
     engine->what.virials = vflag_atom != 0;
     engine->what.centroid_virials = cvflag_atom != 0;
     engine->what.features = features_flag != 0;
+}
+
+std::int64_t PairEquipot::edges_of_graph() const { return static_cast<std::int64_t>(engine->graph.neighbor.size()); }
+
+// With the first graph of a model, and before a step asks for the memory. Collective.
+void PairEquipot::tell_device_memory() {
+    memory_is_told = true;
+    set_wishes();
+    const equipot::DeviceMemory device = engine->potential->device_memory();
+    int known = device.name.empty() ? 0 : 1, known_to_all = 0;
+    MPI_Allreduce(&known, &known_to_all, 1, MPI_INT, MPI_MIN, world);
+    if (known_to_all == 0) return;
+
+    const double owned = engine->halo->owned();
+    double bytes = 0.0;
+    if (owned > 0) {
+        bytes = owned * engine->potential->device_bytes_per_atom(edges_of_graph() / owned, engine->what,
+                                                                 engine->halo->total() / owned);
+        bytes += bytes / 16;  // arrays that grow are made longer than they need to be by that
+    }
+
+    // Devices are told apart by machine and name: ranks may share one.
+    char machine[MPI_MAX_PROCESSOR_NAME] = {};
+    int length = 0;
+    MPI_Get_processor_name(machine, &length);
+    struct Share {
+        std::uint64_t device;
+        double free, owned, bytes, to_come;
+    };
+    const Share mine{std::hash<std::string>()(std::string(machine) + " " + device.name), device.free, owned, bytes,
+                     std::max(0.0, bytes - device_bytes_of_graph())};
+    std::vector<Share> shares(comm->nprocs);
+    MPI_Allgather(&mine, sizeof(Share), MPI_BYTE, shares.data(), sizeof(Share), MPI_BYTE, world);
+    struct Sum {
+        int ranks = 0;
+        double free = 0.0, owned = 0.0, bytes = 0.0, to_come = 0.0;
+    };
+    std::map<std::uint64_t, Sum> devices;
+    for (const Share &share : shares) {
+        Sum &sum = devices[share.device];
+        sum.free = sum.ranks++ == 0 ? share.free : std::min(sum.free, share.free);
+        sum.owned += share.owned;
+        sum.bytes += share.bytes;
+        sum.to_come += share.to_come;
+    }
+    const auto most = std::max_element(devices.begin(), devices.end(), [](const auto &a, const auto &b) {
+        return a.second.to_come - a.second.free < b.second.to_come - b.second.free;
+    });
+    const Sum &fullest = most->second;
+    const std::string need =
+        fmt::format("{:.0f} atoms{} need about {:.3g} GB of the device's memory, {:.0f} bytes each", fullest.owned,
+                    fullest.ranks > 1 ? fmt::format(" of {} ranks", fullest.ranks) : "", 1e-9 * fullest.bytes,
+                    fullest.bytes / std::max(1.0, fullest.owned));
+    if (fullest.to_come > fullest.free) {
+        const bool is_double = engine->potential->options().precision == equipot::Precision::Double;
+        error->all(FLERR,
+                   fmt::format("pair equipot: {}, and {:.3g} GB are free: use more devices, {}or a smaller model", need,
+                               1e-9 * fullest.free, is_double ? "precision mixed, " : ""));
+    }
+    if (comm->me == 0) utils::logmesg(lmp, "pair equipot: {}; {:.3g} GB are free\n", need, 1e-9 * fullest.free);
 }
 
 void PairEquipot::run_model() {

@@ -4,7 +4,7 @@ pair_style equipot: potentials from *.equipot files (equivariant message-passing
 
 Syntax
 
-    pair_style equipot [head NAME] [precision double|float|mixed] [radial splined|exact]
+    pair_style equipot [head NAME] [precision double|float|mixed] [radial splined|exact] [device cpu|gpu]
     pair_coeff * * FILE ELEMENT1 ELEMENT2 ...
 
   head       which head of the model; needed only when the model has several        default: the only head
@@ -12,6 +12,8 @@ Syntax
              energies, forces and virials in double
   radial     splined: radial functions from tables made at start, their error is    default: splined
              printed; exact: evaluated for every pair of atoms, slow, for checks
+  device     gpu: the model runs on the GPU that this build is for; its first step      default: cpu
+             says what memory that takes
   FILE       the model; also looked for in the folders of LAMMPS_POTENTIALS
   ELEMENTn   the element of atom type n, one for each type; NULL for types that
              other pair styles treat (only with hybrid styles)
@@ -67,6 +69,7 @@ PairStyle(equipot,PairEquipot);
 #ifndef LMP_PAIR_EQUIPOT_H
 #define LMP_PAIR_EQUIPOT_H
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -104,6 +107,8 @@ protected:
     virtual std::string build_graph();
     void set_wishes();
     virtual void run_model();
+    [[nodiscard]] virtual std::int64_t edges_of_graph() const;
+    [[nodiscard]] virtual double device_bytes_of_graph() const { return 0.0; }  // those that are there before a step
     [[nodiscard]] virtual std::string usual_device() const { return "cpu"; }
     virtual std::string find_nonfinite();
     virtual void add_results();
@@ -112,6 +117,7 @@ protected:
     void forget_model();
     void print_summary(const std::string &file, double spline_error);
     void warn_of_crowding();
+    void tell_device_memory();
     void check_box() const;
     void store_features();
     std::string trouble_with_position(int atom) const;
@@ -126,6 +132,7 @@ protected:
     double energy_unit = 1.0;  // an eV in LAMMPS units
     bool ready = false;        // LAMMPS has set up communication and neighbor lists for this model
     bool layout_is_stale = true;
+    bool memory_is_told = false;
 
     std::vector<double> atom_energies;  // by atom, nmax long
     double **features = nullptr;

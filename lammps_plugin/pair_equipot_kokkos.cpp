@@ -392,10 +392,14 @@ void *PairEquipotKokkos<DeviceType>::extract_peratom(const char *name, int &colu
 }
 
 template <class DeviceType>
-double PairEquipotKokkos<DeviceType>::memory_usage() {
-    return PairEquipot::memory_usage() +
-           static_cast<double>(graph_numbers.size() + graph_neighbor.size()) * sizeof(std::int32_t) +
+double PairEquipotKokkos<DeviceType>::device_bytes_of_graph() const {
+    return static_cast<double>(graph_numbers.size() + graph_neighbor.size()) * sizeof(std::int32_t) +
            static_cast<double>(graph_first.size() + graph_displacement.size()) * sizeof(double);
+}
+
+template <class DeviceType>
+double PairEquipotKokkos<DeviceType>::memory_usage() {
+    return PairEquipot::memory_usage() + device_bytes_of_graph();
 }
 
 template <class DeviceType>

@@ -60,6 +60,8 @@ public:
     void lay_out() override;
     std::string build_graph() override;
     void run_model() override;
+    [[nodiscard]] std::int64_t edges_of_graph() const override { return edges; }
+    [[nodiscard]] double device_bytes_of_graph() const override;
     std::string find_nonfinite() override;
     void add_results() override;
     template <class Real>

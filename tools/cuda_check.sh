@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compiles the device pipeline for CUDA (kokkos_kernels/cuda_check.cpp), to see that it holds nothing a GPU cannot do, and
-# lists what its kernels take of a GPU.
+# lists what its kernels take of a GPU. So, too, pair_style equipot/kk, where tools/get_lammps_kokkos.sh has got a LAMMPS.
 # Needs nvcc, no GPU; nothing is linked or run, so Kokkos's headers, configured for CUDA, are enough: kept in the cache folder.
-# Usage: cuda_check.sh   (CUDA_HOME: the toolkit's folder, KOKKOS_CUDA_ARCH: HOPPER90)
+# Usage: cuda_check.sh   (CUDA_HOME: the toolkit's folder, KOKKOS_CUDA_ARCH: HOPPER90, EQUIPOT_MPI_INCLUDE: .venv/include)
 # SPDX-License-Identifier: MIT
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,22 +41,38 @@ fi
 
 mkdir -p build/cuda
 start=$SECONDS
-compile() {  # REAL
+compile() {  # NAME OF OBJECT AND LOG, FURTHER ARGUMENTS
     "$kokkos/bin/nvcc_wrapper" -std=c++20 -O3 -arch="$arch_flag" -extended-lambda -Xptxas -v \
-        -Wall -Wextra -Wshadow -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" \
+        -Wall -Wextra -I. -Isrc -isystem "$kokkos/build" -isystem "$kokkos/build/core/src" \
         -isystem "$kokkos/core/src" -isystem "$kokkos/tpls/desul/include" -isystem "$kokkos/build/tpls/desul/include" \
-        -isystem "$kokkos/tpls/mdspan/include" -DEQUIPOT_REAL="$1" \
-        -c kokkos_kernels/cuda_check.cpp -o "build/cuda/cuda_check_$1.o" >"build/cuda/$1.log" 2>&1
+        -isystem "$kokkos/tpls/mdspan/include" "${@:2}" -c -o "build/cuda/$1.o" >"build/cuda/$1.log" 2>&1
 }
-compile float &
+compile_pair_style() {
+    compile pair_equipot_kokkos -Ilammps_plugin -DLMP_KOKKOS -DLAMMPS_SMALLBIG -DLAMMPS_MEMALIGN=64 \
+        -isystem "$kokkos/containers/src" -isystem "$kokkos/algorithms/src" -isystem "$kokkos/simd/src" \
+        -isystem "$lammps/src" -isystem "$lammps/src/KOKKOS" -isystem "$mpi" lammps_plugin/pair_equipot_kokkos.cpp
+}
+kernels=(-Wshadow kokkos_kernels/cuda_check.cpp)  # LAMMPS's own headers have it otherwise
+compile float -DEQUIPOT_REAL=float "${kernels[@]}" &
 running=$!
 failed=0
-compile double || failed=1
+compile double -DEQUIPOT_REAL=double "${kernels[@]}" || failed=1
 wait $running || failed=1
+lammps=$(tools/get_lammps_kokkos.sh --where)/source
+mpi=${EQUIPOT_MPI_INCLUDE:-.venv/include}
+logs=(build/cuda/float.log build/cuda/double.log)
+if [ -f "$lammps/src/KOKKOS/kokkos_type.h" ] && [ -f "$mpi/mpi.h" ]; then
+    compile_pair_style || failed=1
+    logs+=(build/cuda/pair_equipot_kokkos.log)
+    what="the kernels and pair_style equipot/kk"
+else
+    what="the kernels"
+    echo "pair_style equipot/kk is left out: no source of LAMMPS here (tools/get_lammps_kokkos.sh), or no mpi.h"
+fi
 if [ $failed -ne 0 ]; then
-    grep -hv '^ptxas info' build/cuda/float.log build/cuda/double.log >&2
+    grep -hv '^ptxas info' "${logs[@]}" >&2
     exit 1
 fi
-grep -h 'warning' build/cuda/float.log build/cuda/double.log || true
+grep -h 'warning' "${logs[@]}" || true
 python3 tools/cuda_registers.py build/cuda/float.log build/cuda/double.log
-echo "the kernels compile for CUDA $release, $arch ($((SECONDS - start)) s)"
+echo "$what compile for CUDA $release, $arch ($((SECONDS - start)) s)"

@@ -75,6 +75,7 @@ def load(
     device
         ``"cpu"``; ``"cuda"`` or ``"hip"`` in an equipot that was built for such a GPU, ``"gpu"`` for whichever it is.
         ``"host"`` runs the GPU's code on the CPU, slowly, for tests. On devices, atoms closer than 0.5 Å are an error.
+        Neighbours are found on the CPU in any case, and copied.
 
     Raises
     ------

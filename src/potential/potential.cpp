@@ -217,9 +217,11 @@ std::string Potential::execution() const {
     return text + ", " + impl_->isa + ", " + precision;
 }
 
-double Potential::device_bytes_per_atom(double edges_per_atom, const Properties& what) const {
-    return impl_->evaluator->bytes_per_atom(edges_per_atom, what);
+double Potential::device_bytes_per_atom(double edges_per_atom, const Properties& what, double total_per_owned) const {
+    return impl_->evaluator->bytes_per_atom(edges_per_atom, what, total_per_owned);
 }
+
+DeviceMemory Potential::device_memory() const { return impl_->evaluator->memory(); }
 
 double Potential::measure_peak() const { return impl_->evaluator->measure_peak(); }
 

@@ -42,6 +42,12 @@ struct StageProfile {
     double seconds = 0, multiply_adds = 0, bytes = 0;
 };
 
+/// Memory of a device as this process finds it now. Nameless where there is no device, or it cannot be asked.
+struct DeviceMemory {
+    std::string name;  ///< the same on one machine for all processes that share it
+    double free = 0;   ///< bytes
+};
+
 /// Reused between calls: vectors keep their capacity.
 struct Result {
     double energy = 0.0;                   ///< eV, owned atoms only
@@ -87,8 +93,12 @@ public:
     /// @throws Error naming an element that the model lacks.
     double prepare(std::span<const std::int32_t> atomic_numbers);
 
-    /// Bytes of a device's memory that a step takes for each atom, with tables ready; 0 on the CPU.
-    [[nodiscard]] double device_bytes_per_atom(double edges_per_atom, const Properties& what = {}) const;
+    /// Bytes of a device's memory that a step takes for each owned atom, with tables ready; 0 on the CPU.
+    /// `total_per_owned`: atoms with halo to each owned one.
+    [[nodiscard]] double device_bytes_per_atom(double edges_per_atom, const Properties& what = {},
+                                               double total_per_owned = 1) const;
+
+    [[nodiscard]] DeviceMemory device_memory() const;
 
     /// Fused multiply-adds per second that one thread reaches in the working precision, measured now.
     [[nodiscard]] double measure_peak() const;

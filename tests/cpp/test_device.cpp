@@ -278,3 +278,54 @@ TEST_CASE("who has atoms on the device gets at the pipeline") {
     CHECK(evaluator.pipeline()->exchange_width() == potential.exchange_width());
     CHECK(evaluator.pipeline()->feature_width() == potential.feature_width());
 }
+
+TEST_CASE("a device answers for what fails on it, not for an exchange that fails") {
+    using Space = Kokkos::DefaultHostExecutionSpace;
+    using Evaluator = DeviceEvaluator<Space, double>;
+    struct Lost : std::runtime_error {
+        using std::runtime_error::runtime_error;
+    };
+    struct Broken final : Exchange {
+        bool breaks_forward;
+        explicit Broken(bool forwards) : breaks_forward(forwards) {}
+        void move(bool is_forward) const {
+            if (is_forward == breaks_forward) throw Lost("the network is gone");
+        }
+        void forward(double*, int) override { move(true); }
+        void reverse(double*, int) override { move(false); }
+        void forward(float*, int) override { move(true); }
+        void reverse(float*, int) override { move(false); }
+    };
+
+    Potential potential(random_model({.layers = 2}), {.head = "first", .device = "host"});
+    const System system = crowd(4);
+    NeighborList list;
+    list.update(system, potential.cutoff());
+    Result good, result;
+    potential.compute(system, {}, good);
+
+    // From the host, and with atoms that are on the device already.
+    auto& evaluator = dynamic_cast<Evaluator&>(potential.evaluator());
+    const Graph graph = list.graph();
+    std::vector<std::int32_t> species;
+    for (const std::int32_t z : system.atomic_numbers) species.push_back(z == 8 ? 1 : 0);
+    DevicePipeline<Space, double>::Graph there{graph.owned,
+                                               graph.total,
+                                               {species.data(), species.size()},
+                                               {graph.first.data(), graph.first.size()},
+                                               {graph.neighbor.data(), graph.neighbor.size()},
+                                               {graph.displacement.data(), graph.neighbor.size()}};
+    for (const bool forwards : {true, false}) {
+        Broken broken(forwards);
+        CHECK_THROWS_AS(potential.compute(graph, broken, {}, result), Lost);
+        CHECK_THROWS_AS(evaluator.run(there, broken, {}, result), Lost);
+    }
+    NoExchange none;
+    evaluator.run(there, none, {}, result);
+    CHECK(result.energy == Approx(good.energy).epsilon(1e-13));
+
+    // More atoms than any machine has memory for.
+    there.owned = there.total = std::int64_t{1} << 50;
+    CHECK_THROWS_WITH(evaluator.run(there, none, {}, result),
+                      Catch::StartsWith("the device failed on 1125899906842624 atoms, which need about"));
+}

@@ -1,6 +1,7 @@
 """What people do with a potential: dynamics, minimisation, rerun, restarts, per-atom quantities, heat fluxes."""
 # SPDX-License-Identifier: MIT
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,19 @@ def test_prints_once_what_runs(lammps, start, model):
     assert str(model) in summary[0]
     for words in ("1 = Si, 2 = O", "2 layers", "layers, cutoff", "double", "1 thread", "radial functions: splined"):
         assert found.text.count(words) == 1, words
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_prints_what_a_device_needs(lammps, start, boxes, ranks):
+    found = lammps(start(style="pair_style equipot device host") + "run 0\nrun 0\n", ranks=ranks)
+    line = r"equipot: (\d+) atoms( of 2 ranks)? need about (\S+) GB of the device's memory, (\d+) bytes each; (\S+) GB"
+    ((atoms, sharing, gigabytes, each, free),) = re.findall(line, found.text)
+    assert int(atoms) == len(boxes["bulk"])
+    assert bool(sharing) == (ranks == 2)
+    # Features of 4 channels, padded to 32, and their adjoints, in double; neighbours and halo come on top.
+    assert 2 * 4 * 32 * 8 < int(each) < 1e5
+    assert float(gigabytes) == pytest.approx(int(atoms) * int(each) * 1e-9, rel=0.01)  # three digits
+    assert float(gigabytes) < float(free)
 
 
 def test_energy_is_conserved(lammps, start):

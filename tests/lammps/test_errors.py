@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from models import random_model
 from runner import ELEMENTS
 
 
@@ -120,6 +121,32 @@ def test_atoms_at_the_same_place(lammps, start, boxes):
     atoms = boxes["bulk"].copy()
     atoms.positions[7] = atoms.positions[3]
     stops(lammps, start(atoms) + "run 0\n", "atom 4 ", "atom 8 ", "same place", "step 0", ranks=(1, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("precision", "advice"), [("double", "precision mixed"), ("mixed", "more devices, or a smaller")]
+)
+def test_device_without_enough_memory(lammps, tmp_path, precision, advice):
+    random_model(tmp_path / "large.equipot", species=[14], channels=64, hidden_l=(3, 3), l_max=3, layers=3)
+    # On the host, what a process may have is what its device has.
+    script = tmp_path / "limited"
+    script.write_text(f'#!/bin/sh\nulimit -v 2000000\nexec {lammps.lmp} "$@"\n')  # kB
+    script.chmod(0o755)
+    lammps.lmp = str(script)
+    atoms = f"""
+units metal
+newton on
+plugin load {lammps.plugin}
+lattice diamond 5.43
+region box block 0 24 0 24 0 24
+create_box 1 box
+create_atoms 1 box
+mass 1 28
+pair_style equipot device host precision {precision}
+pair_coeff * * {tmp_path}/large.equipot Si
+run 0
+"""
+    stops(lammps, atoms, "110592 atoms", "bytes each", "GB are free", advice)
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
