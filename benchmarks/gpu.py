@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from run import hardware
 from systems import quartz, water
 
 import equipot
@@ -156,13 +156,12 @@ def time_model(arguments: argparse.Namespace, page: Page, name: str, folder: Pat
             del potential
 
 
-def hardware() -> str:
+def gpu_hardware() -> str:
     try:
         command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
-        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        return f"{names[0] if names else 'unknown processor'}, no GPU"
+        return f"{hardware()}, no GPU"
 
 
 def main() -> None:
@@ -182,7 +181,7 @@ def main() -> None:
     page = Page()
     page(f"# GPU code of equipot {equipot.__version__}, {date.today()}")
     page()
-    page(f'{hardware()}; device "{arguments.device}".')
+    page(f'{gpu_hardware()}; device "{arguments.device}".')
     bad = 0
     if not arguments.skip_check:
         page.header("model", "quantity", "largest deviation", "bound", "")

@@ -100,7 +100,7 @@ def engines(arguments: argparse.Namespace, model: str, source: str) -> list[tupl
     found = [("equipot", sys.executable, model)]
     if source and arguments.mace_python:
         found.append(("mace-torch", arguments.mace_python, source))
-    for python in arguments.symmetrix_python or [] if source else []:
+    for python in arguments.symmetrix_python if source else []:
         engine = which_symmetrix(python)
         if engine is None:
             continue
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--symmetrix-python",
         action="append",
+        default=[],
         metavar="PYTHON",
         help="an interpreter that has symmetrix or symmetrix-xl; may be repeated",
     )

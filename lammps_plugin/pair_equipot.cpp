@@ -265,6 +265,10 @@ void PairEquipot::compute(int eflag, int vflag) {
     if (!ready)
         error->all(FLERR, "pair equipot: after a new pair_coeff LAMMPS must set up the run: leave out 'pre no'");
     begin(eflag, vflag);
+    engine->what.forces = true;
+    engine->what.virials = vflag_atom != 0;
+    engine->what.centroid_virials = cvflag_atom != 0;
+    engine->what.features = features_flag != 0;
     if (layout_is_stale || neighbor->ago == 0) {
         lay_out();
         layout_is_stale = false;
@@ -297,19 +301,11 @@ void PairEquipot::lay_out() {
     engine->halo->layout({list->ilist, static_cast<std::size_t>(list->inum)}, numbers, find_received);
 }
 
-void PairEquipot::set_wishes() {
-    engine->what.forces = true;
-    engine->what.virials = vflag_atom != 0;
-    engine->what.centroid_virials = cvflag_atom != 0;
-    engine->what.features = features_flag != 0;
-}
-
 std::int64_t PairEquipot::edges_of_graph() const { return static_cast<std::int64_t>(engine->graph.neighbor.size()); }
 
 // With the first graph of a model, and before a step asks for the memory. Collective.
 void PairEquipot::tell_device_memory() {
     memory_is_told = true;
-    set_wishes();
     const equipot::DeviceMemory device = engine->potential->device_memory();
     int known = device.name.empty() ? 0 : 1, known_to_all = 0;
     MPI_Allreduce(&known, &known_to_all, 1, MPI_INT, MPI_MIN, world);
@@ -365,7 +361,6 @@ void PairEquipot::tell_device_memory() {
 }
 
 void PairEquipot::run_model() {
-    set_wishes();
     try {
         engine->potential->compute(engine->graph, *engine->halo, engine->what, engine->result);
     } catch (const LAMMPSException &) {

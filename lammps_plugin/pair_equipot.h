@@ -105,7 +105,6 @@ protected:
     virtual void begin(int eflag, int vflag);
     virtual void lay_out();
     virtual std::string build_graph();
-    void set_wishes();
     virtual void run_model();
     [[nodiscard]] virtual std::int64_t edges_of_graph() const;
     [[nodiscard]] virtual double device_bytes_of_graph() const { return 0.0; }  // those that are there before a step

@@ -301,7 +301,6 @@ void PairEquipotKokkos<DeviceType>::run_on_device() {
     graph.first = graph_first;
     graph.neighbor = graph_neighbor;
     graph.displacement = decltype(graph.displacement)(graph_displacement.data(), edges);
-    set_wishes();
     try {
         const auto &output = evaluator.run(graph, *halo, engine->what, engine->result);
         energies = Readable<double>(output.energies.data(), output.energies.size());

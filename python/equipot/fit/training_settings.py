@@ -140,8 +140,8 @@ class OptimizerSettings(Settings):
     learning_rate : float
         Step of the weights, each in units of its normalisation.
     batch_size : int
-        Structures per step. Few of them mean many steps for the same work: molecules and cells of up to a hundred atoms
-        were fitted better by two at a time than by five.
+        Structures per step. Few of them mean many steps for the same work: molecules of 27 atoms were fitted better by
+        two at a time than by five.
     batch_atoms : int
         Atoms per step instead: structures are added to a batch until it has this many.
     schedule : str
