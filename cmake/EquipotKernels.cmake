@@ -16,6 +16,9 @@ set(EQUIPOT_ISA_FLAGS_v2 -march=x86-64-v2)
 set(EQUIPOT_ISA_FLAGS_v3 -march=x86-64-v3)
 set(EQUIPOT_ISA_FLAGS_v4 -march=x86-64-v4 -mprefer-vector-width=512)
 
+# A root that may set errno is not vectorised; nothing reads errno there.
+set_source_files_properties(kokkos_kernels/optimizer.cpp PROPERTIES COMPILE_OPTIONS -fno-math-errno)
+
 # These objects go into the library after all others and with the oldest instruction set first. The order matters: functions
 # of Kokkos and the standard library that are not inlined are in every object, the linker keeps the first copy it meets, and
 # that one must run on any machine. tools/check_isa.py looks at the outcome.
@@ -23,7 +26,8 @@ set(EQUIPOT_KERNEL_OBJECTS)
 foreach(isa IN LISTS EQUIPOT_ISAS)
     set(kernels equipot_kernels_${isa})
     add_library(${kernels} OBJECT
-        kokkos_kernels/instance.cpp kokkos_kernels/trainer_instance.cpp kokkos_kernels/design.cpp)
+        kokkos_kernels/instance.cpp kokkos_kernels/trainer_instance.cpp kokkos_kernels/design.cpp
+        kokkos_kernels/optimizer.cpp)
     target_compile_definitions(${kernels} PRIVATE EQUIPOT_ISA=${isa})
     target_compile_options(${kernels} PRIVATE ${EQUIPOT_ISA_FLAGS_${isa}})
     target_include_directories(${kernels} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")

@@ -1,5 +1,5 @@
 // Dense products of small rectangular matrices in row-major order, over packs: C += A B, C += A^T B, C += A B^T.
-// For training, where a few hundred samples of the radial networks go through them at once.
+// For training: a few hundred samples of the radial networks, and matrices of weights, go through them at once.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -19,8 +19,8 @@ struct Matrix {
 namespace detail {
 
 // Rows x Columns packs of C stay in registers while k runs; a(i, k) reads A or its transpose.
-template <class W, int Rows, int Columns, class A>
-void dense_block(int inner, const A& a, Matrix<const double> B, Matrix<double> C, int row, int c) {
+template <class W, int Rows, int Columns, class A, class Real = typename W::Real>
+void dense_block(int inner, const A& a, Matrix<const Real> B, Matrix<Real> C, int row, int c) {
     W sum[Rows][Columns];
     for (int i = 0; i < Rows; ++i)
         for (int j = 0; j < Columns; ++j) sum[i][j] = W::load(C.data + (row + i) * C.stride + c + j * W::width);
@@ -34,9 +34,9 @@ void dense_block(int inner, const A& a, Matrix<const double> B, Matrix<double> C
         for (int j = 0; j < Columns; ++j) sum[i][j].store(C.data + (row + i) * C.stride + c + j * W::width);
 }
 
-template <class W, int Rows, class A>
-void dense_rows(int inner, int n, const A& a, Matrix<const double> B, Matrix<double> C, int row) {
-    int c = 0;
+template <class W, int Rows, class A, class Real = typename W::Real>
+void dense_rows(int inner, int from, int n, const A& a, Matrix<const Real> B, Matrix<Real> C, int row) {
+    int c = from;
     for (; c + 2 * W::width <= n; c += 2 * W::width) dense_block<W, Rows, 2>(inner, a, B, C, row, c);
     for (; c + W::width <= n; c += W::width) dense_block<W, Rows, 1>(inner, a, B, C, row, c);
     for (int i = row; i < row + Rows; ++i)
@@ -44,33 +44,38 @@ void dense_rows(int inner, int n, const A& a, Matrix<const double> B, Matrix<dou
             for (int j = c; j < n; ++j) C.data[i * C.stride + j] += a(i, k) * B.data[k * B.stride + j];
 }
 
-template <class W, class A>
-void dense_product(int m, int inner, int n, const A& a, Matrix<const double> B, Matrix<double> C) {
+// With Symmetric, of a product that is so, only what is on and above the diagonal is sure to be computed.
+template <class W, bool Symmetric, class A, class Real = typename W::Real>
+void dense_product(int m, int inner, int n, const A& a, Matrix<const Real> B, Matrix<Real> C) {
+    const auto from = [](int row) { return Symmetric ? row / W::width * W::width : 0; };
     int row = 0;
-    for (; row + 4 <= m; row += 4) dense_rows<W, 4>(inner, n, a, B, C, row);
-    for (; row < m; ++row) dense_rows<W, 1>(inner, n, a, B, C, row);
+    for (; row + 4 <= m; row += 4) dense_rows<W, 4>(inner, from(row), n, a, B, C, row);
+    for (; row < m; ++row) dense_rows<W, 1>(inner, from(row), n, a, B, C, row);
+    if constexpr (Symmetric)
+        for (int i = 0; i < m; ++i)
+            for (int j = 0; j < i; ++j) C.data[i * C.stride + j] = C.data[j * C.stride + i];
 }
 
 }  // namespace detail
 
-/// C[m, n] += A[m, k] B[k, n].
-template <class W>
-void add_product(int m, int k, int n, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
-    detail::dense_product<W>(
+/// C[m, n] += A[m, k] B[k, n]. Symmetric: the product and C are symmetric, and half of the work is saved.
+template <class W, bool Symmetric = false, class Real = typename W::Real>
+void add_product(int m, int k, int n, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
+    detail::dense_product<W, Symmetric>(
         m, k, n, [=](int i, int q) { return A.data[i * A.stride + q]; }, B, C);
 }
 
 /// C[k, n] += A[m, k]^T B[m, n].
-template <class W>
-void add_transposed_product(int m, int k, int n, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
-    detail::dense_product<W>(
+template <class W, bool Symmetric = false, class Real = typename W::Real>
+void add_transposed_product(int m, int k, int n, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
+    detail::dense_product<W, Symmetric>(
         k, m, n, [=](int i, int q) { return A.data[q * A.stride + i]; }, B, C);
 }
 
 /// C[m, k] += A[m, n] B[k, n]^T.
-template <class W>
-void add_product_transposed(int m, int n, int k, Matrix<const double> A, Matrix<const double> B, Matrix<double> C) {
-    std::vector<double> transposed(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
+template <class W, class Real = typename W::Real>
+void add_product_transposed(int m, int n, int k, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
+    std::vector<Real> transposed(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
     for (int i = 0; i < k; ++i)
         for (int j = 0; j < n; ++j)
             transposed[static_cast<std::size_t>(j) * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)] =

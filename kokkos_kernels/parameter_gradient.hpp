@@ -93,7 +93,7 @@ void add_to_model(const Plan<Real>& plan, const GradientLayout& layout, const Re
             detail::add_matrix(flat + from.up[l], K, Kp, to.up[l].data.data());
         for (std::size_t l = 0; l < from.out.size(); ++l)
             detail::add_matrix(flat + from.out[l], K, Kp, to.out[l].data.data());
-        for (std::size_t a = 0; a < from.skip.size(); ++a) {
+        for (std::size_t a = 0; a < plan.active.size() && layer.skip; ++a) {
             const auto z = static_cast<std::size_t>(plan.active[a]);
             if (t > 0) {
                 for (std::size_t l = 0; l < from.skip[a].size(); ++l)

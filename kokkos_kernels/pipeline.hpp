@@ -248,13 +248,12 @@ template <class P>
 auto Pipeline<P>::density_tile(int t, Worker& w, const Tile& tile) -> std::array<Scalar, tile_size> {
     const LayerPlan<Real>& layer = plan_.layers[static_cast<std::size_t>(t)];
     LayerState& state = states_[static_cast<std::size_t>(t)];
-    const bool first = t == 0;
     const int C = plan_.padded, density_rows = layer.density_rows, a_rows = square(plan_.l_max + 1);
     const std::int32_t* atoms = order_.data() + tile.first;
     std::array<Scalar, tile_size> pairs{};
 
-    // Density. In the first layer mixing is folded into the radial functions, so D is A.
-    Value* D = first ? w.A.data() : w.D.data();
+    // Density. Where mixing is folded into the radial functions, D is A.
+    Value* D = layer.folded ? w.A.data() : w.D.data();
     for (int a = 0; a < tile.count; ++a) {
         const std::int64_t i = atoms[a];
         Value* Di = D + static_cast<std::ptrdiff_t>(a) * density_rows * C;
@@ -268,7 +267,7 @@ auto Pipeline<P>::density_tile(int t, Worker& w, const Tile& tile) -> std::array
     }
 
     // Mixing: A = D mix / (1 + ρ).
-    if (!first) {
+    if (!layer.folded) {
         const auto& mix_of = layer.mix[layer.mix.size() > 1 ? static_cast<std::size_t>(tile.species) : 0];
         int row = 0;
         for (int l = 0; l <= plan_.l_max; ++l) {
@@ -375,7 +374,7 @@ void Pipeline<P>::forward_tile(int t, Worker& w, const Tile& tile, const Propert
         if (keeps_density_) std::copy_n(w.A.data() + a * a_stride, a_stride, state.A.data() + atom * a_stride);
         if constexpr (P::dual) {
             std::copy_n(w.h.data() + a * b_rows * C, b_rows * C, state.h.data() + atom * b_rows * C);
-            if (!first)
+            if (!layer.folded)
                 std::copy_n(w.D.data() + a * density_rows * C, density_rows * C,
                             state.D.data() + atom * density_rows * C);
         }
@@ -493,7 +492,7 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
         }
 
     // D̄ = Ā mix^T.
-    if (!first) {
+    if (!layer.folded) {
         const auto& mix_of = layer.mix[layer.mix.size() > 1 ? static_cast<std::size_t>(tile.species) : 0];
         int row = 0;
         for (int l = 0; l <= plan_.l_max; ++l) {
@@ -511,7 +510,7 @@ void Pipeline<P>::backward_tile(int t, Worker& w, const Tile& tile, const Proper
             }
         }
     }
-    const Value* Dbar = first ? w.Abar.data() : w.D.data();
+    const Value* Dbar = layer.folded ? w.Abar.data() : w.D.data();
     for (int a = 0; a < tile.count; ++a) {
         const Value* bar = Dbar + static_cast<std::ptrdiff_t>(a) * density_rows * C;
         if constexpr (P::dual)

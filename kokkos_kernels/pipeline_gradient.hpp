@@ -47,7 +47,7 @@ void Pipeline<P>::gradient_features(int t, Worker& w, const Tile& tile) {
         for (std::ptrdiff_t a = 0; a < tile.count; ++a) {
             const std::ptrdiff_t atom = atoms[a];
             std::copy_n(state.h.data() + atom * b_rows * C, b_rows * C, w.h.data() + a * b_rows * C);
-            if (!first)
+            if (!layer.folded)
                 std::copy_n(state.D.data() + atom * layer.density_rows * C, layer.density_rows * C,
                             w.D.data() + a * layer.density_rows * C);
             for (int b = 0; b < C / P::width; ++b)

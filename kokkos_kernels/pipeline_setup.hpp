@@ -106,7 +106,7 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
         if constexpr (P::dual)
             if (t + 1 < plan_.layers.size()) {
                 reserve(state.h, owned * out_rows * C);
-                if (t > 0) reserve(state.D, owned * static_cast<std::size_t>(layer.density_rows) * C);
+                if (!layer.folded) reserve(state.D, owned * static_cast<std::size_t>(layer.density_rows) * C);
             }
         feature_width += out_rows * static_cast<std::size_t>(plan_.channels);
         edge_outputs = std::max(edge_outputs, static_cast<std::size_t>(layer.radial->outputs()));

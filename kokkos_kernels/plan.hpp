@@ -6,6 +6,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -39,8 +40,11 @@ struct MixWeights {
     Buffer<Real> forward, backward;
 
     MixWeights() = default;
-    MixWeights(const double* W, int channels, int padded)
-        : forward("mix", mix_size<Real>(padded)), backward("mixT", mix_size<Real>(padded)) {
+    explicit MixWeights(int padded)
+        : forward("mix", mix_size<Real>(padded)), backward("mixT", mix_size<Real>(padded)) {}
+
+    /// Takes W [channels, channels].
+    void set(const double* W, int channels, int padded) {
         for (int i = 0; i < channels; ++i)
             for (int j = 0; j < channels; ++j) {
                 forward(static_cast<std::size_t>(mix_index<Real>(padded, i, j))) =
@@ -80,6 +84,7 @@ struct LayerPlan {
     int hidden_in = 0, hidden_out = 0;
     int density_rows = 0, coupling_size = 0;
     bool density = false, skip = false, has_readout = false;
+    bool folded = false;  // the mixing of this layer is part of its radial functions
     std::vector<PathShape> paths;
     SparseRows<Real> coupling, coupling_transposed;  // all paths; paths with l1 = 0 read Y itself
 
@@ -89,10 +94,10 @@ struct LayerPlan {
     std::vector<std::pair<int, int>> table_pairs;  // [tables] species (of the model) that the table is for
 
     std::vector<std::vector<std::vector<MixWeights<Real>>>>
-        mix;                            // [species or 1][l][path into l]; empty in the first layer
+        mix;                            // [species or 1][l][path into l]; empty where it is folded
     std::vector<MixWeights<Real>> up;   // [l] applied to the features that enter (not in the first layer)
     std::vector<MixWeights<Real>> out;  // [L]
-    std::vector<std::vector<MixWeights<Real>>> skip_weights;  // [species][L]
+    std::vector<std::vector<MixWeights<Real>>> skip_weights;  // [species][L] (not in the first layer)
 
     ProductTables product;
     std::vector<Buffer<Real>> product_coefficients;  // [species], [blocks][terms][width]
@@ -278,9 +283,9 @@ int least_intervals(double cutoff) {
     return static_cast<int>(std::ceil((cutoff - table_low) * below / (0.8 * table_low)));
 }
 
-/// What does not depend on the weights: shapes, couplings, the order of evaluation.
+/// What does not depend on the weights: shapes, couplings, the order of evaluation. `fold`: see LayerPlan::folded.
 template <class Real>
-Plan<Real> make_plan_structure(const Model& model, const std::vector<int>& active, int width) {
+Plan<Real> make_plan_structure(const Model& model, const std::vector<int>& active, int width, bool fold) {
     Plan<Real> plan;
     const int K = model.channels;
     const int Kp = (K + width - 1) / width * width;
@@ -314,6 +319,7 @@ Plan<Real> make_plan_structure(const Model& model, const std::vector<int>& activ
         lp.density = layer.density;
         lp.skip = layer.skip;
         lp.has_readout = layer.readout != Layer::Readout::None;
+        lp.folded = fold && t == 0;
         std::vector<typename SparseRows<Real>::Entry> couplings;
         for (std::size_t p = 0; p < layer.paths.size(); ++p) {
             const auto [l1, l2, l3] = layer.paths[p];
@@ -338,12 +344,31 @@ Plan<Real> make_plan_structure(const Model& model, const std::vector<int>& activ
         for (auto& entry : couplings) std::swap(entry.row, entry.column);
         lp.coupling_transposed = SparseRows<Real>(couplings, square(model.l_max + 1));
         lp.product = ProductTables(model, static_cast<int>(t));
+
+        const auto matrices = [&](std::size_t count) {
+            std::vector<MixWeights<Real>> made;
+            for (std::size_t i = 0; i < count; ++i) made.emplace_back(Kp);
+            return made;
+        };
+        if (t > 0) lp.up = matrices(static_cast<std::size_t>(layer.hidden_in) + 1);
+        lp.out = matrices(static_cast<std::size_t>(layer.hidden_out) + 1);
+        if (!lp.folded)
+            for (std::size_t v = 0; v < (layer.mixing_by_species ? active.size() : 1); ++v) {
+                auto& by_l = lp.mix.emplace_back();
+                for (const Array& mix : layer.mix)
+                    by_l.push_back(matrices(static_cast<std::size_t>(mix.shape[mix.shape.size() - 2] / K)));
+            }
+        for (std::size_t a = 0; a < active.size(); ++a) {
+            if (layer.skip && t > 0) lp.skip_weights.push_back(matrices(layer.skip_weights.size()));
+            lp.product_coefficients.emplace_back("product coefficients",
+                                                 lp.product.program().term_count * static_cast<std::size_t>(Kp));
+        }
         plan.layers.push_back(std::move(lp));
     }
     return plan;
 }
 
-/// Fills in the weights of one head. Radial tables are separate: see build_tables.
+/// Fills in the weights of one head, on all threads: training does so in every step. Radial tables are separate.
 template <class Real>
 void Plan<Real>::set_weights(const Model& model, int head) {
     const auto nz = static_cast<int>(model.species.size());
@@ -353,65 +378,47 @@ void Plan<Real>::set_weights(const Model& model, int head) {
     for (const int z : active)
         base_energy.push_back(model.e0.data[static_cast<std::size_t>(head * nz + z)] +
                               model.shift[static_cast<std::size_t>(head)]);
+    std::vector<std::function<void()>> parts;  // independent of one another
+    const auto set = [&](MixWeights<Real>& to, const double* W) { parts.emplace_back([=, &to] { to.set(W, K, Kp); }); };
     for (std::size_t t = 0; t < layers.size(); ++t) {
         const Layer& layer = model.layers[t];
         LayerPlan<Real>& lp = layers[t];
-        lp.radial = std::make_unique<RadialFunction>(model, static_cast<int>(t), Kp, width);
+        lp.radial = std::make_unique<RadialFunction>(model, static_cast<int>(t), Kp, width, lp.folded);
 
-        lp.up.clear();
-        lp.mix.clear();
-        if (t > 0) {
-            for (int l = 0; l <= layer.hidden_in; ++l)
-                lp.up.emplace_back(layer.up[static_cast<std::size_t>(l)].data.data(), K, Kp);
-            const int variants = layer.mixing_by_species ? static_cast<int>(active.size()) : 1;
-            for (int v = 0; v < variants; ++v) {
-                std::vector<std::vector<MixWeights<Real>>> by_l;
-                for (int l = 0; l <= model.l_max; ++l) {
-                    const Array& mix = layer.mix[static_cast<std::size_t>(l)];
-                    const auto rows = mix.shape[mix.shape.size() - 2];
-                    const double* W = mix.data.data();
-                    if (layer.mixing_by_species) W += active[static_cast<std::size_t>(v)] * rows * K;
-                    std::vector<MixWeights<Real>> into;
-                    for (std::int64_t p = 0; p < rows / K; ++p) into.emplace_back(W + p * K * K, K, Kp);
-                    by_l.push_back(std::move(into));
+        for (std::size_t l = 0; l < lp.up.size(); ++l) set(lp.up[l], layer.up[l].data.data());
+        for (std::size_t l = 0; l < lp.out.size(); ++l) set(lp.out[l], layer.out[l].data.data());
+        for (std::size_t v = 0; v < lp.mix.size(); ++v)
+            for (std::size_t l = 0; l < lp.mix[v].size(); ++l) {
+                const double* W = layer.mix[l].data.data();
+                if (layer.mixing_by_species) W += active[v] * layer.mix[l].shape[1] * K;
+                for (MixWeights<Real>& into : lp.mix[v][l]) {
+                    set(into, W);
+                    W += K * K;
                 }
-                lp.mix.push_back(std::move(by_l));
             }
-        }
-        lp.out.clear();
-        for (int L = 0; L <= layer.hidden_out; ++L)
-            lp.out.emplace_back(layer.out[static_cast<std::size_t>(L)].data.data(), K, Kp);
-        lp.skip_weights.clear();
-        lp.first_skip.clear();
-        if (layer.skip) {
-            for (const int z : active) {
-                std::vector<MixWeights<Real>> by_l;
-                for (const Array& skip : layer.skip_weights)
-                    by_l.emplace_back(skip.data.data() + static_cast<std::ptrdiff_t>(z) * K * K, K, Kp);
-                lp.skip_weights.push_back(std::move(by_l));
-                if (t == 0)
-                    for (int c = 0; c < K; ++c) {
-                        double sum = 0;
-                        for (int k = 0; k < K; ++k)
-                            sum += model.embedding.data[static_cast<std::size_t>(z * K + k)] *
-                                   layer.skip_weights[0]
-                                       .data[static_cast<std::size_t>(z * K + k) * static_cast<std::size_t>(K) +
-                                             static_cast<std::size_t>(c)];
-                        lp.first_skip.push_back(sum);
-                    }
-            }
-        }
-
-        lp.product_coefficients.clear();
-        for (const int z : active) {
-            const std::vector<double> dense = lp.product.coefficients(model, static_cast<int>(t), z);  // [terms][K]
-            const int terms = lp.product.program().term_count;
-            Buffer<Real> packed("product coefficients", static_cast<std::size_t>(terms) * static_cast<std::size_t>(Kp));
-            for (int term = 0; term < terms; ++term)
-                for (int k = 0; k < K; ++k)
-                    packed(static_cast<std::size_t>((k / width * terms + term) * width + k % width)) =
-                        static_cast<Real>(dense[static_cast<std::size_t>(term * K + k)]);
-            lp.product_coefficients.push_back(packed);
+        lp.first_skip.assign(t == 0 && layer.skip ? active.size() * static_cast<std::size_t>(K) : 0, 0.0);
+        for (std::size_t a = 0; a < active.size(); ++a) {
+            const auto z = static_cast<std::size_t>(active[a]), k_size = static_cast<std::size_t>(K);
+            if (layer.skip && t > 0)
+                for (std::size_t l = 0; l < lp.skip_weights[a].size(); ++l)
+                    set(lp.skip_weights[a][l], layer.skip_weights[l].data.data() + z * k_size * k_size);
+            if (layer.skip && t == 0)
+                parts.emplace_back([=, &model, &layer, &lp] {
+                    for (std::size_t k = 0; k < k_size; ++k)
+                        for (std::size_t c = 0; c < k_size; ++c)
+                            lp.first_skip[a * k_size + c] += model.embedding.data[z * k_size + k] *
+                                                             layer.skip_weights[0].data[(z * k_size + k) * k_size + c];
+                });
+            parts.emplace_back([=, this, &model, &lp] {
+                const std::vector<double> dense =
+                    lp.product.coefficients(model, static_cast<int>(t), active[a]);  // [terms][K]
+                const int terms = lp.product.program().term_count;
+                Buffer<Real>& packed = lp.product_coefficients[a];
+                for (int term = 0; term < terms; ++term)
+                    for (int k = 0; k < K; ++k)
+                        packed(static_cast<std::size_t>((k / width * terms + term) * width + k % width)) =
+                            static_cast<Real>(dense[static_cast<std::size_t>(term * K + k)]);
+            });
         }
 
         if (lp.has_readout) {
@@ -432,14 +439,19 @@ void Plan<Real>::set_weights(const Model& model, int head) {
             lp.readout = {lp.readout_w.data(), lp.readout_v.data(), hidden, static_cast<Activation>(model.activation)};
         }
     }
+    Kokkos::parallel_for(
+        "equipot::weights",
+        Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, parts.size()),
+        [&](std::size_t part) { parts[part](); });
 }
 
-/// Makes `plan` the one for these species, with tables of about `intervals`; 0 = exact radial.
+/// Makes `plan` the one for these species, with tables of about `intervals`; 0 = exact radial. `fold`: the mixing of
+/// the first layer becomes part of its tables, which pays where they are used for more than one step.
 template <class Real>
 void prepare_plan(Plan<Real>& plan, const Model& model, int head, const std::vector<int>& active, int width,
-                  int intervals) {
+                  int intervals, bool fold = true) {
     if (active != plan.active) {
-        plan = make_plan_structure<Real>(model, active, width);
+        plan = make_plan_structure<Real>(model, active, width, fold);
         plan.set_weights(model, head);
     }
     plan.intervals = 0;

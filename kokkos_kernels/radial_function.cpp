@@ -41,10 +41,11 @@ int network(const std::vector<Array>& weights, bool slopes, RadialScratch& s) {
 
 }  // namespace
 
-RadialFunction::RadialFunction(const Model& model, int layer, int padded, int tail)
+RadialFunction::RadialFunction(const Model& model, int layer, int padded, int tail, bool folded)
     : model_(&model),
       layer_(&model.layers[static_cast<std::size_t>(layer)]),
       first_(layer == 0),
+      folded_(folded),
       rows_(static_cast<int>(layer_->paths.size())),
       padded_(padded),
       tail_(tail) {
@@ -62,7 +63,7 @@ int RadialFunction::table_key(int zi, int zj) const {
     const int nz = static_cast<int>(model_->species.size());
     const bool transformed = model_->radial.transform != RadialBasis::Transform::None;
     if (!first_) return transformed ? std::min(zi, zj) * nz + std::max(zi, zj) : 0;
-    return transformed || layer_->mixing_by_species ? zi * nz + zj : zj;
+    return transformed || (folded_ && layer_->mixing_by_species) ? zi * nz + zj : zj;
 }
 
 void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, RadialScratch& s) const {
@@ -156,20 +157,22 @@ void RadialFunction::evaluate(int zi, int zj, double r, double* out, double* dou
         const double* dx = draw.data() + static_cast<std::size_t>(row) * K;
         double* y = out + row * padded_;
         double* dy = slopes ? dout + row * padded_ : nullptr;
-        if (!first_) {
-            std::copy(x, x + K, y);
-            if (slopes) std::copy(dx, dx + K, dy);
+        s.raw.assign(x, x + K);
+        s.raw_slope.assign(dx, dx + K);
+        if (first_) {
+            const double* u = sender_.data() + static_cast<std::size_t>(zj) * K;
+            for (std::size_t k = 0; k < K; ++k) {
+                s.raw[k] *= u[k];
+                s.raw_slope[k] *= u[k];
+            }
+        }
+        if (!folded_) {
+            std::copy(s.raw.begin(), s.raw.end(), y);
+            if (slopes) std::copy(s.raw_slope.begin(), s.raw_slope.end(), dy);
             continue;
         }
         const Array& mix = layer_->mix[static_cast<std::size_t>(layer_->paths[static_cast<std::size_t>(row)][2])];
         const double* W = mix.data.data() + (layer_->mixing_by_species ? static_cast<std::size_t>(zi) * K * K : 0);
-        const double* u = sender_.data() + static_cast<std::size_t>(zj) * K;
-        s.raw.assign(x, x + K);
-        s.raw_slope.assign(dx, dx + K);
-        for (std::size_t k = 0; k < K; ++k) {
-            s.raw[k] *= u[k];
-            s.raw_slope[k] *= u[k];
-        }
         multiply(s.raw.data(), W, K, K, y);
         if (slopes) multiply(s.raw_slope.data(), W, K, K, dy);
     }

@@ -1,6 +1,7 @@
 // The exact radial functions of one layer, R_c(r; z_i, z_j) and their slopes: transform -> basis x envelope -> network.
 // Tables are sampled from it; Radial::Exact calls it on every edge. The first layer sees only species and geometry, so
-// its sender features and its mixing are folded in: R_lk'(r; z_i, z_j) = Σ_k MLP_lk(r) u_zj,k mix_l[(z_i), k, k'].
+// its sender features are part of it, and where weights stay as they are its mixing is folded in, too:
+// R_lk'(r; z_i, z_j) = Σ_k MLP_lk(r) u_zj,k mix_l[(z_i), k, k'].
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -19,8 +20,8 @@ struct RadialScratch {
 class RadialFunction {
 public:
     /// `padded` >= channels is the row length of the output; `tail` numbers follow the rows where the layer has a
-    /// density term.
-    RadialFunction(const Model& model, int layer, int padded, int tail);
+    /// density term; `folded` says whether the mixing of the first layer is.
+    RadialFunction(const Model& model, int layer, int padded, int tail, bool folded);
 
     [[nodiscard]] int outputs() const { return rows_ * padded_ + (layer_->density ? tail_ : 0); }
     [[nodiscard]] int rows() const { return rows_; }
@@ -44,7 +45,7 @@ private:
 
     const Model* model_;
     const Layer* layer_;
-    bool first_;
+    bool first_, folded_;
     int rows_, padded_, tail_;
     std::vector<double> sender_;  // [species, K] u of the first layer
 };

@@ -1,7 +1,7 @@
 // Radial functions in training: every step makes the tables of a layer anew from its weights, and afterwards takes the
 // adjoint of the tables back to the weights. Its cost depends on the number of samples, not of edges.
 //   samples E of the basis -> hidden layers of the network a -> spline coefficients c = F (cut a) -> out = c W_last
-//   -> table = out, in the first layer table = (out u_zj) mix (as in radial_function.hpp)
+//   -> table = out, in the first layer table = out u_zj (as in radial_function.hpp)
 // The filter F from samples to coefficients and the envelope act on the narrow a: what follows them is linear in it.
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -74,20 +74,13 @@ public:
                 const Matrix<double> out{group.out.data() + p * K, paths * K};
                 add_product<W>(rows_, n, K, {group.coefficients.data(), n},
                                {layer.radial.back().data.data() + p * K, paths * K}, out);
-                std::vector<double> folded(static_cast<std::size_t>(rows_ * K)), table(folded.size());
                 for (const std::size_t index : group.tables) {
-                    const auto [zi, zj] = lp.table_pairs[index];
-                    if (t_ == 0) {
-                        fold(out, zj, folded);
-                        std::fill(table.begin(), table.end(), 0.0);
-                        add_product<W>(rows_, K, K, {folded.data(), K},
-                                       {model.layers[0].mix[l3(lp, p)].data.data() + mix_offset(model, zi), K},
-                                       {table.data(), K});
-                    } else {
-                        for (int s = 0; s < rows_; ++s)
-                            std::copy_n(out.data + s * out.stride, K,
-                                        table.data() + static_cast<std::ptrdiff_t>(s) * K);
-                    }
+                    std::vector<double> table(static_cast<std::size_t>(rows_ * K));
+                    const double* u = t_ == 0 ? sender_of(lp.table_pairs[index].second) : nullptr;
+                    for (int s = 0; s < rows_; ++s)
+                        for (int k = 0; k < K; ++k)
+                            table[static_cast<std::size_t>(s * K + k)] =
+                                out.data[s * out.stride + k] * (u != nullptr ? u[k] : 1.0);
                     detail::store_columns(table.data(), rows_, K, lp.table_rows[index].data() + p * padded_, outputs_);
                 }
             });
@@ -107,36 +100,21 @@ public:
         for (Group& group : groups_) {
             std::vector<std::vector<double>> coefficients_bar(static_cast<std::size_t>(paths));
             for_each(paths, [&](int p) {
-                // Paths touch disjoint columns, and in the first layer disjoint mixing matrices.
                 std::vector<double>& own_sender = sender_bar[static_cast<std::size_t>(p)];
                 own_sender.resize(sender_.size(), 0.0);
                 const Matrix<double> out{group.out.data() + p * K, paths * K};
-                const auto size = static_cast<std::size_t>(rows_ * K);
-                std::vector<double> out_bar(size, 0.0), table_bar(size), folded(size), folded_bar(size);
+                std::vector<double> out_bar(static_cast<std::size_t>(rows_ * K), 0.0);
                 for (const std::size_t index : group.tables) {
-                    const auto [zi, zj] = lp.table_pairs[index];
                     const Real* from = flat + layout.layers[t_].tables[index] + p * padded_;
-                    for (int s = 0; s < rows_; ++s)
-                        for (int k = 0; k < K; ++k)
-                            table_bar[static_cast<std::size_t>(s * K + k)] =
-                                static_cast<double>(from[static_cast<std::ptrdiff_t>(s) * outputs_ + k]);
-                    if (t_ > 0) {
-                        for (std::size_t c = 0; c < size; ++c) out_bar[c] += table_bar[c];
-                        continue;
-                    }
-                    fold(out, zj, folded);
-                    const std::size_t offset = mix_offset(model, zi);
-                    add_transposed_product<W>(rows_, K, K, {folded.data(), K}, {table_bar.data(), K},
-                                              {bar.mix[l3(lp, p)].data.data() + offset, K});
-                    std::fill(folded_bar.begin(), folded_bar.end(), 0.0);
-                    add_product_transposed<W>(rows_, K, K, {table_bar.data(), K},
-                                              {layer.mix[l3(lp, p)].data.data() + offset, K}, {folded_bar.data(), K});
+                    const int zj = lp.table_pairs[index].second;
+                    const double* u = t_ == 0 ? sender_of(zj) : nullptr;
+                    double* u_bar = t_ == 0 ? own_sender.data() + static_cast<std::ptrdiff_t>(zj) * K : nullptr;
                     for (int s = 0; s < rows_; ++s)
                         for (int k = 0; k < K; ++k) {
-                            const auto c = static_cast<std::size_t>(s * K + k),
-                                       u = static_cast<std::size_t>(zj * K + k);
-                            out_bar[c] += folded_bar[c] * sender_[u];
-                            own_sender[u] += folded_bar[c] * out.data[s * out.stride + k];
+                            const auto table_bar =
+                                static_cast<double>(from[static_cast<std::ptrdiff_t>(s) * outputs_ + k]);
+                            out_bar[static_cast<std::size_t>(s * K + k)] += u != nullptr ? table_bar * u[k] : table_bar;
+                            if (u != nullptr) u_bar[k] += table_bar * out.data[s * out.stride + k];
                         }
                 }
                 add_transposed_product<W>(rows_, n, K, {group.coefficients.data(), n}, {out_bar.data(), K},
@@ -192,22 +170,8 @@ private:
         return total;
     }
 
-    static std::size_t l3(const LayerPlan<Real>& lp, int p) {
-        return static_cast<std::size_t>(lp.paths[static_cast<std::size_t>(p)].l3);
-    }
-
-    static std::size_t mix_offset(const Model& model, int zi) {
-        const auto K = static_cast<std::size_t>(model.channels);
-        return model.layers[0].mixing_by_species ? static_cast<std::size_t>(zi) * K * K : 0;
-    }
-
-    /// out times the sender's features, channel by channel.
-    void fold(Matrix<double> out, int zj, std::vector<double>& folded) const {
-        const int K = channels_;
-        const double* u = sender_.data() + static_cast<std::ptrdiff_t>(zj) * K;
-        for (int s = 0; s < rows_; ++s)
-            for (int k = 0; k < K; ++k)
-                folded[static_cast<std::size_t>(s * K + k)] = out.data[s * out.stride + k] * u[k];
+    [[nodiscard]] const double* sender_of(int zj) const {
+        return sender_.data() + static_cast<std::ptrdiff_t>(zj) * channels_;
     }
 
     static const std::vector<double>& last_hidden(const Group& group, const Hidden& hidden) {

@@ -21,7 +21,7 @@ public:
     Training(const Model& model, int head, int intervals) : model_(model), head_(head) {
         std::vector<int> active(model.species.size());
         std::iota(active.begin(), active.end(), 0);
-        prepare_plan(plan_, model, head, active, W::width, intervals);
+        prepare_plan(plan_, model, head, active, W::width, intervals, false);
         for (std::size_t t = 0; t < model.layers.size(); ++t) radial_.emplace_back(model, static_cast<int>(t), plan_);
         layout_ = GradientLayout(plan_);
     }

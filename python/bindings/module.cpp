@@ -19,8 +19,9 @@ using namespace pybind11::literals;
 
 namespace equipot::python {
 
-void define_design(py::module_& m);   // fit_design.cpp
-void define_trainer(py::module_& m);  // fit_trainer.cpp
+void define_design(py::module_& m);     // fit_design.cpp
+void define_optimizer(py::module_& m);  // fit_optimizer.cpp
+void define_trainer(py::module_& m);    // fit_trainer.cpp
 
 namespace {
 
@@ -230,6 +231,7 @@ void define(py::module_& m) {
              "neighbors"_a.none(true), "skin"_a);
 
     define_design(m);
+    define_optimizer(m);
     define_trainer(m);
 }
 

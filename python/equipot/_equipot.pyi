@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,22 @@ class Engine:
         neighbors: NeighborList | None,
         skin: float,
     ) -> dict[str, NDArray[np.float64]]: ...
+
+class Optimizer:
+    def __init__(
+        self,
+        weight_decay: NDArray[np.float64],
+        matrices: Sequence[tuple[int, int, int]] = ...,
+        kind: str = ...,
+        matrix_decay: float = ...,
+    ) -> None: ...
+    def step(
+        self, weights: NDArray[np.float64], gradient: NDArray[np.float64], rate: float, longest: float = ...
+    ) -> float: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+def update_average(average: NDArray[np.float64], weights: NDArray[np.float64], decay: float) -> None: ...
 
 class GraphSet:
     def __init__(

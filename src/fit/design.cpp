@@ -46,7 +46,6 @@ Model basis_alone(const Model& model) {
     layer.paths = {{0, 0, 0}};
     layer.up = {identity(model.radial.size)};
     layer.radial = {identity(model.radial.size)};
-    layer.mix = {identity(model.radial.size)};
     alone.layers.push_back(std::move(layer));
     return alone;
 }
@@ -99,7 +98,7 @@ struct Design::Impl {
 };
 
 Design::Impl::Impl(const Model& model, int head, std::span<const Feature> features)
-    : alone(basis_alone(model)), basis(alone, 0, model.radial.size, 0), kernel(kernels::make_design_kernel()) {
+    : alone(basis_alone(model)), basis(alone, 0, model.radial.size, 0, false), kernel(kernels::make_design_kernel()) {
     for (std::size_t z = 0; z < model.species.size(); ++z) species_of[model.species[z]] = static_cast<std::int32_t>(z);
     add_paths(model, features);
     add_blocks(model, head, features);

@@ -189,6 +189,14 @@ def trainable(names: Sequence[str], freeze: Sequence[str]) -> set[str]:
     return kept
 
 
+def is_matrix(name: str) -> bool:
+    """Whether an array maps features to features, as one matrix or one for each species.
+
+    Those of `skip` do, too, but there are many of them, one for each species, and they learn no better as matrices.
+    """
+    return matches(name, ("layer.*.up.*", "layer.*.out.*", "layer.*.mix.*", "layer.*.radial.*"))
+
+
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a name fits one of several patterns with `*` and `?`."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
+from equipot.fit.architecture import is_matrix
 from equipot.fit.losses import Errors, Labels, Loss, Weights, loss
 from equipot.modelfile import ModelFile
 
@@ -27,6 +28,8 @@ Indices = NDArray[np.int64]
 _EDGES_KEPT = 40_000_000
 # The engine gets no more atoms than this at once, unless one structure has more.
 _ATOMS_AT_ONCE = 4000
+# Narrower arrays are not treated as matrices: they have hardly any directions that could learn at different paces.
+_LEAST_WIDTH = 4
 # Where the engine's radial tables start, Å.
 _SHORTEST = 0.5
 
@@ -143,6 +146,7 @@ class Weighted:
         self._names = [name for name, _ in self._parameters]
         self._owner = np.repeat(np.arange(len(sizes)), sizes)
         self._all: Array = np.asarray(first.get(), dtype=np.float64).copy()
+        self._engine_weights = self._all.copy()
         flags = [(parts or {}).get(name, np.full(shape, name in free)) for name, shape in self._parameters]
         units = np.array([scales.get(name, 1.0) for name in self._names])
         self._free = np.flatnonzero(np.concatenate([flag.ravel() for flag in flags]))
@@ -164,15 +168,28 @@ class Weighted:
         """Name of the array that each weight belongs to."""
         return [self._names[i] for i in self._owner[self._free]]
 
+    @property
+    def matrices(self) -> list[tuple[int, int, int]]:
+        """Weights that are matrices, all of whose entries may change: first weight, rows, columns."""
+        result, begin = [], 0
+        counts = np.bincount(self._owner[self._free], minlength=len(self._parameters))
+        for (name, shape), count in zip(self._parameters, counts, strict=True):
+            if count == np.prod(shape) and is_matrix(name) and min(shape[-2:]) >= _LEAST_WIDTH:
+                size = int(shape[-2] * shape[-1])
+                result += [(begin + i, shape[-2], shape[-1]) for i in range(0, int(count), size)]
+            begin += int(count)
+        return result
+
     def trainer(self, head: str) -> Any:
         """The engine for a head."""
         return self._trainers[head]
 
     def set(self, weights: Array) -> None:
         """Give the engine new weights."""
-        values = self._full(weights)
+        for mine, places in self._runs:
+            np.multiply(weights[mine], self._scale[mine], out=self._engine_weights[places])
         for trainer in self._trainers.values():
-            trainer.set(values)
+            trainer.set(self._engine_weights)
 
     def reduce(self, gradient: Array) -> Array:
         """Turn a gradient by all numbers of the file into one by the weights."""

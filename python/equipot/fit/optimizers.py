@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,73 +12,45 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from equipot import _equipot
+
 Array = NDArray[np.float64]
 State = dict[str, Any]
 
-_BLOCK = 16384  # weights that go through a step together, so that what is between is in the cache
 
+class Optimizer:
+    """Adam, AMSGrad, AdamW, or Muon with AMSGrad.
 
-class Adam:
-    """Adam, AMSGrad or AdamW.
+    Muon (Jordan et al. 2024) is for weights that are matrices: their mean gradient is made orthogonal, so that all
+    directions of a matrix learn at one pace, and scaled to the size of Adam's steps. Fits of molecules and crystals
+    come to lower errors with it, on new structures above all.
 
     Parameters
     ----------
-    size : int
-        Number of weights.
+    algorithm : str
+        "adam", "amsgrad", "adamw" or "muon".
     decay : numpy.ndarray, shape (size,)
-        Weight decay of each: the gradient of ½·decay·weight² is added, or, if `decoupled`, the weight shrinks by
+        Weight decay of each weight: the gradient of ½·decay·weight² is added, or, with "adamw", the weight shrinks by
         rate·decay in each step.
-    amsgrad : bool
-        Divide by the largest second moment so far instead of the present one.
-    decoupled : bool
-        AdamW's weight decay.
-    betas, epsilon : tuple of float, float
-        Decay of the moments; what is added to the denominator.
+    matrices : sequence of (int, int, int)
+        Weights that are matrices, for "muon": first weight, rows, columns.
     """
 
-    def __init__(
-        self,
-        size: int,
-        decay: Array,
-        *,
-        amsgrad: bool = True,
-        decoupled: bool = False,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-    ) -> None:
-        self.decay, self.amsgrad, self.decoupled = decay, amsgrad, decoupled
-        self.betas, self.epsilon = betas, epsilon
-        self.steps = 0
-        self.first = np.zeros(size)
-        self.second = np.zeros(size)
-        self.largest = np.zeros(size if amsgrad else 0)
+    def __init__(self, algorithm: str, decay: Array, matrices: Sequence[tuple[int, int, int]] = ()) -> None:
+        muon = algorithm == "muon"
+        self._engine = _equipot.Optimizer(decay, list(matrices) if muon else [], "amsgrad" if muon else algorithm)
 
-    def step(self, weights: Array, gradient: Array, rate: float) -> None:
-        """Change `weights` in place."""
-        b1, b2 = self.betas
-        self.steps += 1
-        length, unbias = rate / (1 - b1**self.steps), 1 / math.sqrt(1 - b2**self.steps)
-        for part in _blocks(len(weights)):
-            w, g, first, second = weights[part], gradient[part], self.first[part], self.second[part]
-            if self.decoupled:
-                w -= rate * self.decay[part] * w
-            else:
-                g = g + self.decay[part] * w
-            first += (1 - b1) * (g - first)
-            second += (1 - b2) * (g * g - second)
-            if self.amsgrad:
-                second = np.maximum(self.largest[part], second, out=self.largest[part])
-            w -= length * first / (np.sqrt(second) * unbias + self.epsilon)
+    def step(self, weights: Array, gradient: Array, rate: float, longest: float = 0.0) -> float:
+        """Change `weights` in place. Gradients longer than `longest` (0: none) are shortened to it; give the length."""
+        return self._engine.step(weights, gradient, rate, longest)
 
     def state(self) -> State:
         """What `restore` needs to go on."""
-        return {"steps": self.steps, "first": self.first, "second": self.second, "largest": self.largest}
+        return self._engine.state()
 
     def restore(self, state: State) -> None:
         """Go on from a saved state."""
-        self.steps = int(state["steps"])
-        for name in ("first", "second", "largest"):
-            getattr(self, name)[...] = state[name]
+        self._engine.restore(state)
 
 
 class Average:
@@ -99,8 +71,7 @@ class Average:
         """Take new weights in."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for part in _blocks(len(weights)):
-            self.weights[part] += (1 - decay) * (weights[part] - self.weights[part])
+        _equipot.update_average(self.weights, weights, decay)
 
     def state(self) -> State:
         """What `restore` needs to go on."""
@@ -168,21 +139,6 @@ class Schedule:
         """Go on from a saved state."""
         self.best, self.waited = float(state["best"]), int(state["waited"])
         self.reduction = float(state["reduction"])
-
-
-def clipped(gradient: Array, longest: float) -> tuple[Array, float]:
-    """Shorten a gradient to at most `longest` (0: never); give it with its length before."""
-    # a norm of squares that neither overflows nor depends on the number of threads
-    largest = float(np.max(np.abs(gradient), initial=0.0))
-    if largest == 0 or not math.isfinite(largest):
-        return gradient, largest
-    squares = [float(np.sum(np.square(gradient[part] / largest))) for part in _blocks(len(gradient))]
-    norm = largest * math.sqrt(math.fsum(squares))
-    return (gradient * (longest / norm) if 0 < longest < norm else gradient), norm
-
-
-def _blocks(size: int) -> Iterator[slice]:
-    return (slice(begin, begin + _BLOCK) for begin in range(0, size, _BLOCK))
 
 
 class Stop(Exception):

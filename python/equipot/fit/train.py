@@ -23,7 +23,7 @@ from equipot.fit.display import Display
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import Graphs, NotFiniteError, Objective, Source, Weighted, batches
-from equipot.fit.optimizers import Adam, Average, Schedule, Stop, clipped, lbfgs
+from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather, nearest, to_dict
 from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
@@ -268,9 +268,8 @@ class _Run:
         names = self.model.free_names
         decayed = {name for name in set(names) if matches(name, o.decay_on)}
         decay = np.array([o.weight_decay if name in decayed else 0.0 for name in names])
-        self.optimizer = Adam(
-            len(self.weights), decay, amsgrad=o.algorithm == "amsgrad", decoupled=o.algorithm == "adamw"
-        )
+        # L-BFGS takes no steps of this kind
+        self.optimizer = Optimizer(o.algorithm, decay, self.model.matrices) if o.algorithm != "lbfgs" else None
         self.schedule = Schedule(
             o.schedule,
             o.learning_rate if self.phase == 1 else self.settings.second_phase.learning_rate,
@@ -291,8 +290,7 @@ class _Run:
             done = (self.epoch - begin + self.batch / len(parts)) / max(self.phase_end - begin, 1)
             self.rate = self.schedule.rate(self.phase_steps, done)
             value, gradient = self.objective.gradient(self.weights, indices, self.loss_weights, self.errors)
-            gradient, _ = clipped(gradient, o.clip)
-            self.optimizer.step(self.weights, gradient, self.rate)
+            self.optimizer.step(self.weights, gradient, self.rate, o.clip)
             self.average.step(self.weights)
             self.steps, self.phase_steps, self.batch = self.steps + 1, self.phase_steps + 1, self.batch + 1
             self.loss_sum += value * len(indices)
@@ -425,7 +423,7 @@ class _Run:
                 "errors": self.errors.state(),
                 "weights": self.weights,
                 "average": self.average.state(),
-                "optimizer": self.optimizer.state(),
+                "optimizer": self.optimizer.state() if self.optimizer else {},
                 "schedule": self.schedule.state(),
             }
         )
@@ -446,7 +444,8 @@ class _Run:
         self.ended = bool(state["ended"]) and 0 < self.settings.patience <= self.waited
         self.weights = state["weights"]
         self.average.restore(state["average"])
-        self.optimizer.restore(state["optimizer"])
+        if self.optimizer:
+            self.optimizer.restore(state["optimizer"])
         self.schedule.restore(state["schedule"])
         self.errors = Errors(self.objective.config_types, **state["errors"])
         self.records = self.folder.keep_log(self.epoch)

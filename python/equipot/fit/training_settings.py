@@ -135,8 +135,8 @@ class OptimizerSettings(Settings):
     Attributes
     ----------
     algorithm : str
-        "amsgrad", "adam", "adamw" (weight decay apart from the gradient), or "lbfgs": all data at once, for small
-        models and data sets.
+        "muon": orthogonal steps for weights that are matrices, and AMSGrad for the others; "amsgrad", "adam", "adamw"
+        (weight decay apart from the gradient) for all; or "lbfgs": all data at once, for small models and data sets.
     learning_rate : float
         Step of the weights, each in units of its normalisation.
     batch_size : int
@@ -165,7 +165,7 @@ class OptimizerSettings(Settings):
         are.
     """
 
-    algorithm: Literal["amsgrad", "adam", "adamw", "lbfgs"] = "amsgrad"
+    algorithm: Literal["muon", "amsgrad", "adam", "adamw", "lbfgs"] = "muon"
     learning_rate: float = setting(0.02, above=0.0, most=10.0)
     batch_size: int = setting(2, least=1)
     batch_atoms: int | None = setting(None, least=1, example="200")
