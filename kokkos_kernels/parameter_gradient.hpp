@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "kokkos_kernels/plan.hpp"
@@ -69,13 +70,18 @@ void add_matrix(const Real* padded_bar, int channels, int padded, double* bar) {
 
 }  // namespace detail
 
-/// Adds `flat` to the arrays of `gradient`, which has the shapes of `model`; all but what the radial tables depend on.
+/// Adds `flat` to the arrays of `gradient`, which has the shapes of `model`, on all threads; all but what the radial
+/// tables depend on.
 template <class Real>
 void add_to_model(const Plan<Real>& plan, const GradientLayout& layout, const Real* flat, const Model& model, int head,
                   Model& gradient) {
     const int K = plan.channels, Kp = plan.padded;
     const auto k_size = static_cast<std::size_t>(K);
     gradient.scale[static_cast<std::size_t>(head)] += static_cast<double>(flat[layout.scale]);
+    std::vector<std::function<void()>> parts;  // which touch different numbers
+    const auto add_matrix = [&](std::size_t from, double* to) {
+        parts.emplace_back([=] { detail::add_matrix(flat + from, K, Kp, to); });
+    };
     for (std::size_t t = 0; t < plan.layers.size(); ++t) {
         const LayerPlan<Real>& lp = plan.layers[t];
         const LayerGradient& from = layout.layers[t];
@@ -87,42 +93,39 @@ void add_to_model(const Plan<Real>& plan, const GradientLayout& layout, const Re
                 if (layer.mixing_by_species)
                     bar += static_cast<std::size_t>(plan.active[v]) * from.mix[v][l].size() * k_size * k_size;
                 for (std::size_t p = 0; p < from.mix[v][l].size(); ++p)
-                    detail::add_matrix(flat + from.mix[v][l][p], K, Kp, bar + p * k_size * k_size);
+                    add_matrix(from.mix[v][l][p], bar + p * k_size * k_size);
             }
-        for (std::size_t l = 0; l < from.up.size(); ++l)
-            detail::add_matrix(flat + from.up[l], K, Kp, to.up[l].data.data());
-        for (std::size_t l = 0; l < from.out.size(); ++l)
-            detail::add_matrix(flat + from.out[l], K, Kp, to.out[l].data.data());
-        for (std::size_t a = 0; a < plan.active.size() && layer.skip; ++a) {
+        for (std::size_t l = 0; l < from.up.size(); ++l) add_matrix(from.up[l], to.up[l].data.data());
+        for (std::size_t l = 0; l < from.out.size(); ++l) add_matrix(from.out[l], to.out[l].data.data());
+        for (std::size_t a = 0; a < plan.active.size(); ++a) {
             const auto z = static_cast<std::size_t>(plan.active[a]);
-            if (t > 0) {
+            if (layer.skip && t > 0)
                 for (std::size_t l = 0; l < from.skip[a].size(); ++l)
-                    detail::add_matrix(flat + from.skip[a][l], K, Kp,
-                                       to.skip_weights[l].data.data() + z * k_size * k_size);
-                continue;
-            }
-            // The first layer's skip is embedding · skip.0.
-            const Real* bar = flat + from.first_skip + a * static_cast<std::size_t>(Kp);
-            for (std::size_t k = 0; k < k_size; ++k) {
-                const double* weights = layer.skip_weights[0].data.data() + (z * k_size + k) * k_size;
-                double* weights_bar = to.skip_weights[0].data.data() + (z * k_size + k) * k_size;
-                double sum = 0;
-                for (std::size_t c = 0; c < k_size; ++c) {
-                    sum += weights[c] * static_cast<double>(bar[c]);
-                    weights_bar[c] += model.embedding.data[z * k_size + k] * static_cast<double>(bar[c]);
-                }
-                gradient.embedding.data[z * k_size + k] += sum;
-            }
-        }
-        const int terms = lp.product.program().term_count, width = plan.width;
-        for (std::size_t a = 0; a < from.product.size(); ++a) {
-            const Real* packed = flat + from.product[a];
-            std::vector<double> dense(static_cast<std::size_t>(terms) * k_size);
-            for (int term = 0; term < terms; ++term)
-                for (int k = 0; k < K; ++k)
-                    dense[static_cast<std::size_t>(term * K + k)] =
-                        static_cast<double>(packed[(k / width * terms + term) * width + k % width]);
-            lp.product.add_gradient(dense, static_cast<int>(t), plan.active[a], gradient);
+                    add_matrix(from.skip[a][l], to.skip_weights[l].data.data() + z * k_size * k_size);
+            if (layer.skip && t == 0)  // embedding · skip.0
+                parts.emplace_back([=, &model, &gradient, &layer, &to] {
+                    const Real* bar = flat + from.first_skip + a * static_cast<std::size_t>(Kp);
+                    for (std::size_t k = 0; k < k_size; ++k) {
+                        const double* weights = layer.skip_weights[0].data.data() + (z * k_size + k) * k_size;
+                        double* weights_bar = to.skip_weights[0].data.data() + (z * k_size + k) * k_size;
+                        double sum = 0;
+                        for (std::size_t c = 0; c < k_size; ++c) {
+                            sum += weights[c] * static_cast<double>(bar[c]);
+                            weights_bar[c] += model.embedding.data[z * k_size + k] * static_cast<double>(bar[c]);
+                        }
+                        gradient.embedding.data[z * k_size + k] += sum;
+                    }
+                });
+            parts.emplace_back([=, &plan, &lp, &from, &gradient] {
+                const int terms = lp.product.program().term_count, width = plan.width;
+                const Real* packed = flat + from.product[a];
+                std::vector<double> dense(static_cast<std::size_t>(terms) * k_size);
+                for (int term = 0; term < terms; ++term)
+                    for (int k = 0; k < K; ++k)
+                        dense[static_cast<std::size_t>(term * K + k)] =
+                            static_cast<double>(packed[(k / width * terms + term) * width + k % width]);
+                lp.product.add_gradient(dense, static_cast<int>(t), plan.active[a], gradient);
+            });
         }
         if (lp.has_readout) {
             const int rows = std::max(lp.readout.hidden, 1);
@@ -135,6 +138,7 @@ void add_to_model(const Plan<Real>& plan, const GradientLayout& layout, const Re
                     static_cast<double>(flat[from.readout_v + static_cast<std::size_t>(n)]);
         }
     }
+    run_parts(parts);
 }
 
 }  // namespace equipot::kernels

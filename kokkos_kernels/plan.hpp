@@ -34,6 +34,14 @@ Buffer<T> make_buffer(const char* label, std::size_t size) {
     return Buffer<T>(label, size);
 }
 
+/// Runs work that is independent of one another, each part by the next thread that is free.
+inline void run_parts(const std::vector<std::function<void()>>& parts) {
+    Kokkos::parallel_for(
+        "equipot::weights",
+        Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, parts.size()),
+        [&](std::size_t part) { parts[part](); });
+}
+
 /// Square weights [padded, padded] with zero padding, as mixing wants them, and the transpose for the adjoint.
 template <class Real>
 struct MixWeights {
@@ -439,10 +447,7 @@ void Plan<Real>::set_weights(const Model& model, int head) {
             lp.readout = {lp.readout_w.data(), lp.readout_v.data(), hidden, static_cast<Activation>(model.activation)};
         }
     }
-    Kokkos::parallel_for(
-        "equipot::weights",
-        Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, parts.size()),
-        [&](std::size_t part) { parts[part](); });
+    run_parts(parts);
 }
 
 /// Makes `plan` the one for these species, with tables of about `intervals`; 0 = exact radial. `fold`: the mixing of

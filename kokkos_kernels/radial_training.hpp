@@ -6,6 +6,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <vector>
@@ -141,9 +142,11 @@ public:
 private:
     static constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
 
-    /// What the hidden layers of a network keep for their adjoint: [hidden layer][samples, width].
+    static constexpr int block = 32;  // samples that go through the hidden layers together
+
+    /// What the hidden layers of a network keep for their adjoint: [hidden layer][samples, width], z = y sigmoid(y).
     struct Hidden {
-        std::vector<std::vector<double>> before, after;
+        std::vector<std::vector<double>> y, sigmoid, z, ybar;
     };
 
     /// Samples of one basis: a pair of species where distances are transformed by them, else all pairs.
@@ -175,39 +178,72 @@ private:
     }
 
     static const std::vector<double>& last_hidden(const Group& group, const Hidden& hidden) {
-        return hidden.after.empty() ? group.basis : hidden.after.back();
+        return hidden.z.empty() ? group.basis : hidden.z.back();
+    }
+
+    static int height(const Array& weights) { return static_cast<int>(weights.shape[0]); }
+    static int width(const Array& weights) { return static_cast<int>(weights.shape[1]); }
+    /// Row `sample` of an array [samples, width].
+    template <class Numbers>
+    static auto* row(Numbers& numbers, int sample, int width) {
+        return numbers.data() + static_cast<std::ptrdiff_t>(sample) * width;
+    }
+
+    /// Calls f(first sample, number of samples) for blocks of them.
+    template <class F>
+    void for_blocks(const F& f) const {
+        for_each((samples_ + block - 1) / block, [&](int b) { f(b * block, std::min(block, samples_ - b * block)); });
     }
 
     void hidden_forward(const std::vector<Array>& weights, const Group& group, Hidden& hidden) const {
-        hidden.before.resize(weights.size() - 1);
-        hidden.after.resize(weights.size() - 1);
-        for (std::size_t i = 0; i + 1 < weights.size(); ++i) {
-            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
-            const std::vector<double>& x = i == 0 ? group.basis : hidden.after[i - 1];
-            std::vector<double>&y = hidden.before[i], &z = hidden.after[i];
-            y.assign(static_cast<std::size_t>(samples_ * m), 0.0);
-            z.resize(y.size());
-            add_product<W>(samples_, n, m, {x.data(), n}, {weights[i].data.data(), m}, {y.data(), m});
-            for (std::size_t c = 0; c < y.size(); ++c) z[c] = y[c] / (1 + std::exp(-y[c]));
+        const std::size_t layers = weights.size() - 1;
+        for (auto* arrays : {&hidden.y, &hidden.sigmoid, &hidden.z, &hidden.ybar}) {
+            arrays->resize(layers);
+            for (std::size_t i = 0; i < layers; ++i)
+                (*arrays)[i].resize(static_cast<std::size_t>(samples_ * width(weights[i])));
         }
+        for_blocks([&](int first, int count) {
+            const double* x = row(group.basis, first, height(weights[0]));
+            for (std::size_t i = 0; i < layers; ++i) {
+                const int n = height(weights[i]), m = width(weights[i]);
+                double *y = row(hidden.y[i], first, m), *sigmoid = row(hidden.sigmoid[i], first, m),
+                       *z = row(hidden.z[i], first, m);
+                std::fill_n(y, count * m, 0.0);
+                add_product<W>(count, n, m, {x, n}, {weights[i].data.data(), m}, {y, m});
+                for (int c = 0; c < count * m; ++c) {
+                    sigmoid[c] = 1 / (1 + std::exp(-y[c]));
+                    z[c] = y[c] * sigmoid[c];
+                }
+                x = z;
+            }
+        });
     }
 
     /// From the adjoint of the last hidden layer to those of the hidden weights.
-    void hidden_backward(const std::vector<Array>& weights, const Group& group, const Hidden& hidden,
-                         std::vector<double> bar, std::vector<Array>& gradient) const {
-        for (std::size_t i = weights.size() - 1; i-- > 0;) {
-            const auto n = static_cast<int>(weights[i].shape[0]), m = static_cast<int>(weights[i].shape[1]);
-            const std::vector<double>& x = i == 0 ? group.basis : hidden.after[i - 1];
-            for (std::size_t c = 0; c < bar.size(); ++c) {
-                const double y = hidden.before[i][c], sigmoid = 1 / (1 + std::exp(-y));
-                bar[c] *= sigmoid * (1 + y * (1 - sigmoid));
+    void hidden_backward(const std::vector<Array>& weights, const Group& group, Hidden& hidden,
+                         const std::vector<double>& bar, std::vector<Array>& gradient) const {
+        const std::size_t layers = weights.size() - 1;
+        if (layers == 0) return;
+        std::copy(bar.begin(), bar.end(), hidden.ybar.back().begin());
+        for_blocks([&](int first, int count) {
+            for (std::size_t i = layers; i-- > 0;) {
+                const int n = height(weights[i]), m = width(weights[i]);
+                const double *y = row(hidden.y[i], first, m), *sigmoid = row(hidden.sigmoid[i], first, m);
+                double* ybar = row(hidden.ybar[i], first, m);
+                for (int c = 0; c < count * m; ++c) ybar[c] *= sigmoid[c] * (1 + y[c] * (1 - sigmoid[c]));
+                if (i == 0) return;
+                double* below = row(hidden.ybar[i - 1], first, n);
+                std::fill_n(below, count * n, 0.0);
+                add_product_transposed<W>(count, m, n, {ybar, m}, {weights[i].data.data(), m}, {below, n});
             }
-            add_transposed_product<W>(samples_, n, m, {x.data(), n}, {bar.data(), m}, {gradient[i].data.data(), m});
-            if (i == 0) return;
-            std::vector<double> below(static_cast<std::size_t>(samples_ * n), 0.0);
-            add_product_transposed<W>(samples_, m, n, {bar.data(), m}, {weights[i].data.data(), m}, {below.data(), n});
-            bar = std::move(below);
-        }
+        });
+        for_each(static_cast<int>(layers), [&](int index) {
+            const auto i = static_cast<std::size_t>(index);
+            const int n = height(weights[i]), m = width(weights[i]);
+            const std::vector<double>& x = i == 0 ? group.basis : hidden.z[i - 1];
+            add_transposed_product<W>(samples_, n, m, {x.data(), n}, {hidden.ybar[i].data(), m},
+                                      {gradient[i].data.data(), m});
+        });
     }
 
     /// Spline coefficients of the samples a, times the envelope where it is on the weights.
@@ -245,7 +281,7 @@ private:
     }
 
     void density_backward(const Layer& layer, const LayerPlan<Real>& lp, const GradientLayout& layout, const Real* flat,
-                          const Group& group, Layer& gradient) const {
+                          Group& group, Layer& gradient) const {
         const std::vector<Array>& weights = layer.density_net;
         const auto n = static_cast<int>(weights.back().shape[0]);
         std::vector<double> column_bar(static_cast<std::size_t>(rows_), 0.0);
@@ -264,7 +300,7 @@ private:
                                   {gradient.density_net.back().data.data(), 1});
         std::vector<double> below(static_cast<std::size_t>(samples_ * n), 0.0);
         add_product_transposed<W>(samples_, 1, n, {bar.data(), 1}, {weights.back().data.data(), 1}, {below.data(), n});
-        hidden_backward(weights, group, group.density, std::move(below), gradient.density_net);
+        hidden_backward(weights, group, group.density, below, gradient.density_net);
     }
 
     std::size_t t_;

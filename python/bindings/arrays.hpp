@@ -17,6 +17,9 @@ namespace equipot::python {
 template <typename T>
 using Input = pybind11::array_t<T, pybind11::array::c_style | pybind11::array::forcecast>;
 
+/// An array that is written to: taken as it is, never converted to a copy (with py::arg().noconvert()).
+using InPlace = pybind11::array_t<double, pybind11::array::c_style>;
+
 /// Hands the memory of `values` to numpy without copying.
 inline pybind11::array_t<double> to_numpy(std::vector<double>&& values, std::vector<pybind11::ssize_t> shape) {
     auto owned = std::make_unique<std::vector<double>>(std::move(values));

@@ -14,10 +14,7 @@ namespace equipot::python {
 
 namespace {
 
-/// An array that is changed in place: never a converted copy.
-using Weights = py::array_t<double, py::array::c_style>;
-
-std::span<double> changed(Weights& a) { return {a.mutable_data(), static_cast<std::size_t>(a.size())}; }
+std::span<double> changed(InPlace& a) { return {a.mutable_data(), static_cast<std::size_t>(a.size())}; }
 std::span<const double> view(const Input<double>& a) { return {a.data(), static_cast<std::size_t>(a.size())}; }
 
 Optimizer make_optimizer(const Input<double>& weight_decay,
@@ -50,7 +47,7 @@ void define_optimizer(py::module_& m) {
              "matrix_decay"_a = OptimizerSettings{}.matrix_decay)
         .def(
             "step",
-            [](Optimizer& optimizer, Weights& weights, const Input<double>& gradient, double rate, double longest) {
+            [](Optimizer& optimizer, InPlace& weights, const Input<double>& gradient, double rate, double longest) {
                 const std::span w = changed(weights);
                 const std::span g = view(gradient);
                 const py::gil_scoped_release release;
@@ -77,7 +74,7 @@ void define_optimizer(py::module_& m) {
         });
     m.def(
         "update_average",
-        [](Weights& average, const Input<double>& weights, double decay) {
+        [](InPlace& average, const Input<double>& weights, double decay) {
             const std::span a = changed(average);
             const std::span w = view(weights);
             const py::gil_scoped_release release;

@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "arrays.hpp"
 #include "fit/trainer.hpp"
 #include "runtime.hpp"
@@ -48,18 +50,18 @@ py::dict evaluate(Trainer& trainer, const GraphSet& graphs, const Input<std::int
                     "virial"_a = to_numpy(std::move(result.virial), {count, 3, 3}));
 }
 
-py::array_t<double> gradient(Trainer& trainer, const GraphSet& graphs, const Input<std::int64_t>& indices,
-                             const Input<double>& energy_bar, const Input<double>& forces_bar,
-                             const Input<double>& virial_bar) {
+InPlace gradient(Trainer& trainer, const GraphSet& graphs, const Input<std::int64_t>& indices,
+                 const Input<double>& energy_bar, const Input<double>& forces_bar, const Input<double>& virial_bar,
+                 std::optional<InPlace> into) {
     const auto view = [](const auto& a) { return std::span(a.data(), static_cast<std::size_t>(a.size())); };
-    std::vector<double> flat;
+    InPlace out = into ? *into : InPlace(static_cast<py::ssize_t>(trainer.size()));
+    const std::span result(out.mutable_data(), static_cast<std::size_t>(out.size()));
     {
         const py::gil_scoped_release release;
         require_runtime();
-        flat = trainer.gradient(graphs, view(indices), view(energy_bar), view(forces_bar), view(virial_bar));
+        trainer.gradient(graphs, view(indices), view(energy_bar), view(forces_bar), view(virial_bar), result);
     }
-    const auto size = static_cast<py::ssize_t>(flat.size());
-    return to_numpy(std::move(flat), {size});
+    return out;
 }
 
 }  // namespace
@@ -123,7 +125,8 @@ void define_trainer(py::module_& m) {
             },
             "values"_a)
         .def("evaluate", &evaluate, "graphs"_a, "indices"_a)
-        .def("gradient", &gradient, "graphs"_a, "indices"_a, "energy_bar"_a, "forces_bar"_a, "virial_bar"_a)
+        .def("gradient", &gradient, "graphs"_a, "indices"_a, "energy_bar"_a, "forces_bar"_a, "virial_bar"_a,
+             py::arg("out").noconvert() = std::nullopt)
         .def(
             "write",
             [](const Trainer& trainer, const std::string& path, const std::string& card) {

@@ -102,5 +102,6 @@ class Trainer:
         energy_bar: ArrayLike,
         forces_bar: ArrayLike,
         virial_bar: ArrayLike,
+        out: NDArray[np.float64] | None = ...,
     ) -> NDArray[np.float64]: ...
     def write(self, path: str, card: str = ...) -> None: ...

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fit/trainer.hpp"
 
+#include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -24,6 +25,12 @@ void for_each_array(AnyModel& model, F f) {
     for_each_layer_weight(model, [&](const std::string& name, auto& array) { f(name, array.data, array.shape); });
 }
 
+/// Some numbers of an array of the model: where they are in the flat order, in the model and in its adjoints.
+struct Piece {
+    std::size_t at, size;
+    double *value, *bar;
+};
+
 // Fine enough for quintic splines (double), or cubic ones, on functions that vary over a fraction of an ångström.
 int training_intervals(double cutoff, Precision precision) {
     const double step = precision == Precision::Double ? 0.035 : 0.02;  // Å
@@ -40,6 +47,32 @@ struct Trainer::Impl {
     std::unique_ptr<kernels::TrainingEvaluator> evaluator;
     Result result;
     Model bar;  // adjoints, in the shapes of the model
+    std::vector<Piece> pieces;
+
+    void cut_into_pieces() {
+        constexpr std::size_t most = 16384;
+        std::size_t at = 0;
+        for_each_array(model, [&](const std::string&, std::vector<double>& values, const std::vector<std::int64_t>&) {
+            for (std::size_t i = 0; i < values.size(); i += most) {
+                const std::size_t count = std::min(most, values.size() - i);
+                pieces.push_back({at, count, values.data() + i, nullptr});
+                at += count;
+            }
+        });
+        auto piece = pieces.begin();
+        for_each_array(bar, [&](const std::string&, std::vector<double>& values, const std::vector<std::int64_t>&) {
+            for (std::size_t i = 0; i < values.size(); i += most) (piece++)->bar = values.data() + i;
+        });
+    }
+
+    /// Calls f(piece) for all numbers of the model, on all threads.
+    template <class F>
+    void for_pieces(const F& f) const {
+        Kokkos::parallel_for(
+            "equipot::weights",
+            Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, pieces.size()),
+            [&](std::size_t i) { f(pieces[i]); });
+    }
 
     /// The batch, checked, and the species of its atoms as indices into the model's.
     GraphBatch take(const GraphSet& graphs, std::span<const std::int64_t> structures,
@@ -76,6 +109,7 @@ Trainer::Trainer(Model model, const std::string& head, Precision precision) : im
     ensure_kokkos();
     const std::scoped_lock lock(engine_mutex());
     impl_->bar = impl_->model;
+    impl_->cut_into_pieces();
     impl_->evaluator = kernels::make_training_evaluator(impl_->model, impl_->head, precision,
                                                         training_intervals(impl_->model.cutoff, precision));
 }
@@ -85,6 +119,7 @@ Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
 const std::vector<ParameterArray>& Trainer::parameters() const { return impl_->parameters; }
+std::size_t Trainer::size() const { return impl_->size; }
 const Model& Trainer::model() const { return impl_->model; }
 
 std::vector<double> Trainer::get() const {
@@ -102,12 +137,8 @@ void Trainer::set(std::span<const double> values) {
         throw Error("the model has " + std::to_string(impl_->size) + " weights, not " + std::to_string(values.size()));
     if (!std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); }))
         throw Error("weights must be finite numbers");
-    std::size_t at = 0;
-    for_each_array(impl_->model, [&](const std::string&, std::vector<double>& array, const std::vector<std::int64_t>&) {
-        std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(at), array.size(), array.begin());
-        at += array.size();
-    });
     const std::scoped_lock lock(engine_mutex());
+    impl_->for_pieces([&](const Piece& piece) { std::copy_n(values.data() + piece.at, piece.size, piece.value); });
     impl_->evaluator->update();
 }
 
@@ -130,9 +161,9 @@ void Trainer::evaluate(const GraphSet& graphs, std::span<const std::int64_t> str
         }
 }
 
-std::vector<double> Trainer::gradient(const GraphSet& graphs, std::span<const std::int64_t> structures,
-                                      std::span<const double> energy_bar, std::span<const double> forces_bar,
-                                      std::span<const double> virial_bar) {
+void Trainer::gradient(const GraphSet& graphs, std::span<const std::int64_t> structures,
+                       std::span<const double> energy_bar, std::span<const double> forces_bar,
+                       std::span<const double> virial_bar, std::span<double> out) {
     std::vector<std::int32_t> species;
     const GraphBatch batch = impl_->take(graphs, structures, species);
     const std::size_t atoms = batch.atomic_numbers.size();
@@ -140,6 +171,9 @@ std::vector<double> Trainer::gradient(const GraphSet& graphs, std::span<const st
         virial_bar.size() != 9 * structures.size())
         throw Error("the adjoints do not fit the batch of " + std::to_string(structures.size()) + " structures and " +
                     std::to_string(atoms) + " atoms");
+
+    if (out.size() != impl_->size)
+        throw Error("the model has " + std::to_string(impl_->size) + " weights, not " + std::to_string(out.size()));
 
     // Positions go along forces_bar and strains along virial_bar: r_ij goes along f_j - f_i + r_ij · v.
     std::vector<double> direction(batch.displacement.size()), atom_bar(atoms);
@@ -159,25 +193,16 @@ std::vector<double> Trainer::gradient(const GraphSet& graphs, std::span<const st
             }
         }
 
+    const std::scoped_lock lock(engine_mutex());
+    impl_->for_pieces([](const Piece& piece) { std::fill_n(piece.bar, piece.size, 0.0); });
     Model& bar = impl_->bar;
-    for_each_array(bar, [](const std::string&, std::vector<double>& values, const std::vector<std::int64_t>&) {
-        std::fill(values.begin(), values.end(), 0.0);
-    });
     const auto head = static_cast<std::size_t>(impl_->head);
     for (std::size_t i = 0; i < atoms; ++i) {
         bar.e0.data[head * bar.species.size() + static_cast<std::size_t>(species[i])] += atom_bar[i];
         bar.shift[head] += atom_bar[i];
     }
-    {
-        const std::scoped_lock lock(engine_mutex());
-        impl_->evaluator->gradient(batch.graph(), species, direction, atom_bar, bar);
-    }
-    std::vector<double> flat;
-    flat.reserve(impl_->size);
-    for_each_array(bar, [&](const std::string&, const std::vector<double>& values, const std::vector<std::int64_t>&) {
-        flat.insert(flat.end(), values.begin(), values.end());
-    });
-    return flat;
+    impl_->evaluator->gradient(batch.graph(), species, direction, atom_bar, bar);
+    impl_->for_pieces([&](const Piece& piece) { std::copy_n(piece.bar, piece.size, out.data() + piece.at); });
 }
 
 }  // namespace equipot

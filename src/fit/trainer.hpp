@@ -38,6 +38,7 @@ public:
 
     /// All floating-point weights, in one fixed order; get, set and gradient are flat in that order.
     [[nodiscard]] const std::vector<ParameterArray>& parameters() const;
+    [[nodiscard]] std::size_t size() const;
     [[nodiscard]] std::vector<double> get() const;
     /// @throws Error when the number of values is wrong or one is not finite.
     void set(std::span<const double> values);
@@ -48,10 +49,10 @@ public:
     /// closer than 0.5 Å, or for graphs of another cutoff.
     void evaluate(const GraphSet& graphs, std::span<const std::int64_t> structures, BatchResult& result);
 
-    /// d/dθ (Σ_s energy_bar_s E_s + Σ_i forces_bar_i · F_i + Σ_s virial_bar_s : W_s); shapes as in BatchResult.
-    [[nodiscard]] std::vector<double> gradient(const GraphSet& graphs, std::span<const std::int64_t> structures,
-                                               std::span<const double> energy_bar, std::span<const double> forces_bar,
-                                               std::span<const double> virial_bar);
+    /// Sets out, in the order of `parameters`, to d/dθ (Σ_s energy_bar_s E_s + Σ_i forces_bar_i · F_i + Σ_s
+    /// virial_bar_s : W_s); shapes as in BatchResult. @throws Error as `evaluate`, and for arrays of the wrong size.
+    void gradient(const GraphSet& graphs, std::span<const std::int64_t> structures, std::span<const double> energy_bar,
+                  std::span<const double> forces_bar, std::span<const double> virial_bar, std::span<double> out);
 
 private:
     struct Impl;

@@ -146,7 +146,7 @@ class Weighted:
         self._names = [name for name, _ in self._parameters]
         self._owner = np.repeat(np.arange(len(sizes)), sizes)
         self._all: Array = np.asarray(first.get(), dtype=np.float64).copy()
-        self._engine_weights = self._all.copy()
+        self._engine_weights, self._engine_gradient = self._all.copy(), np.empty_like(self._all)
         flags = [(parts or {}).get(name, np.full(shape, name in free)) for name, shape in self._parameters]
         units = np.array([scales.get(name, 1.0) for name in self._names])
         self._free = np.flatnonzero(np.concatenate([flag.ravel() for flag in flags]))
@@ -191,12 +191,12 @@ class Weighted:
         for trainer in self._trainers.values():
             trainer.set(self._engine_weights)
 
-    def reduce(self, gradient: Array) -> Array:
-        """Turn a gradient by all numbers of the file into one by the weights."""
-        gradient, result = np.asarray(gradient), np.empty(len(self._free))
+    def add_gradient(self, head: str, batch: tuple[Any, ...], total: Array) -> None:
+        """Add the gradient of a batch (see the engine's `gradient`) by the weights to `total`."""
+        gradient = self._trainers[head].gradient(*batch, out=self._engine_gradient)
         for mine, places in self._runs:
-            np.multiply(gradient[places], self._scale[mine], out=result[mine])
-        return result
+            gradient[places] *= self._scale[mine]
+            total[mine] += gradient[places]
 
     def model(self, weights: Array) -> ModelFile:
         """The model file with these weights."""
@@ -255,10 +255,8 @@ class Objective:
         for source, part in self._parts(indices):
             (graphs, places), compared = self._compare(source, part, loss_weights, totals, errors)
             value += compared.value
-            total += self.model.reduce(
-                self.model.trainer(source.head).gradient(
-                    graphs, places, compared.energy_bar, compared.forces_bar, compared.virial_bar
-                )
+            self.model.add_gradient(
+                source.head, (graphs, places, compared.energy_bar, compared.forces_bar, compared.virial_bar), total
             )
         if not (np.isfinite(total).all() and np.isfinite(value)):
             self._blame(indices, loss_weights)
