@@ -7,20 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from equipot import EquipotError
 from equipot.data import DataSet, Structure
 from equipot.data.progress import progress_bar
+from equipot.fit.guards import guards
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.solvers import NormalEquations
 
 Array = NDArray[np.float64]
 
 _MEMORY = 2.5e8  # bytes of design rows at once
-_GUARDS, _SCALES = 60, (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+_GUARDS = 60
 _GPA = 160.21766208  # of one eV/Å³
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
@@ -180,94 +179,18 @@ def errors_of(
 
 
 def add_guards(equations: NormalEquations, basis: LinearBasis, dataset: DataSet, baseline: Baseline, seed: int) -> None:
-    """Guide the energy towards a repulsive wall where there are no data.
+    """Guide the energy towards a repulsive wall where there are no data (see `equipot.fit.guards`).
 
-    Copies of some structures get energies of their own. Scaled down in length by up to 40 %, they follow Birch and
-    Murnaghan's equation of state with the stiffness of the data. With one atom pushed close to its nearest neighbour,
-    they gain Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest distance d in the data, with ε = 3 eV
-    and ρ = 0.15 d. They count with a tolerance of 0.5 eV and a fifth of the gain (per atom where all are compressed),
-    against 1 meV per atom for data, and not as rows.
+    Guards count as energies known to their tolerance, against 1 meV per atom for data, and not as rows.
     """
-    shortest = shortest_distances(dataset, basis.cutoff)
-    labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
-    if not labelled or not shortest:
-        return
-    bulk, stiff = stiffness(labelled)
-    rng = np.random.default_rng(seed)
-    copies, tolerances = [], []
-    for number in range(_GUARDS):
-        whole = number % 2 == 0
-        pool = bulk if whole else labelled
-        structure = pool[int(rng.integers(len(pool)))]
-        atoms, n = structure.atoms.copy(), len(structure)
-        if whole:
-            scale = _SCALES[number // 2 % len(_SCALES)]
-            atoms.set_cell(np.asarray(atoms.cell) * scale)
-            atoms.positions *= scale
-            x = scale**-2
-            gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
-        else:
-            i, j, D = neighbor_list("ijD", atoms, basis.cutoff)
-            if not len(i):
-                continue
-            mine = np.flatnonzero(i == i[int(rng.integers(len(i)))])
-            edge = mine[int(np.argmin(np.linalg.norm(D[mine], axis=1)))]
-            length = float(np.linalg.norm(D[edge]))
-            pair = tuple(sorted((int(atoms.numbers[i[edge]]), int(atoms.numbers[j[edge]]))))
-            aim = shortest[pair] * rng.uniform(0.4, 0.95)
-            atoms.positions[i[edge]] += D[edge] * (1 - aim / length)
-            gain = _wall(atoms, shortest)
-        copies.append(Structure(atoms, structure.energy + gain, None, None, structure.config_type))
-        tolerances.append((0.5 * n if whole else 0.5) + 0.2 * gain)
-    labels = baseline.labels(copies)
-    for indices, X in design_rows(basis, copies, baseline.free, "guards"):
-        places = np.concatenate([[0], np.cumsum([7 + 3 * len(copies[i]) for i in indices])[:-1]])
-        factor = 1e-3 / np.array([tolerances[i] for i in indices])
+    made = guards(dataset, basis.cutoff, _GUARDS, seed)
+    labels = baseline.labels([g.structure for g in made])
+    for indices, X in design_rows(basis, [g.structure for g in made], baseline.free, "guards"):
+        places = np.concatenate([[0], np.cumsum([7 + 3 * len(made[i].structure) for i in indices])[:-1]])
+        factor = 1e-3 / np.array([made[i].tolerance for i in indices])
         aims = np.array([labels[i][0] for i in indices])
         usable = np.isfinite(aims) & np.isfinite(X[:, places]).all(axis=0)
         equations.add(0, np.ascontiguousarray((X[:, places] * factor)[:, usable]), (aims * factor)[usable])
         equations.rows[0] -= usable.sum()
-    equations.finish()
-
-
-def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
-    """Structures of about the median volume, and bulk modulus times volume per atom, eV: how pressure falls with it.
-
-    Where the data do not tell (no stresses, or one volume), it is 10 eV, as in many metals.
-    """
-    volumes = np.array([s.atoms.get_volume() / len(s) if np.all(s.atoms.pbc) else np.inf for s in dataset])
-    if not np.isfinite(volumes).any():
-        return list(dataset), 10.0
-    near = np.abs(np.log(volumes / np.median(volumes[np.isfinite(volumes)]))) < 0.2
-    bulk = [s for s, take in zip(dataset, near, strict=True) if take]
-    known = [
-        (np.log(v), np.trace(s.virial) / len(s))
-        for s, v in zip(bulk, volumes[near], strict=True)
-        if s.virial is not None
-    ]
-    if len(known) < 5 or np.ptp([v for v, _ in known]) < 0.02:
-        return bulk, 10.0
-    slope = np.polyfit([v for v, _ in known], [w for _, w in known], 1)[0]
-    return bulk, float(np.clip(-slope / 3, 0.5, 60.0))
-
-
-def _wall(atoms: Atoms, shortest: Mapping[tuple[int, int], float]) -> float:
-    """The energy of the repulsive wall, eV."""
-    i, j, r = neighbor_list("ijd", atoms, max(shortest.values()))
-    low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
-    d = np.array([shortest.get((int(a), int(b)), 0.0) for a, b in zip(low, high, strict=True)])
-    near = r < d
-    return float(1.5 * np.sum(np.expm1((d[near] - r[near]) / (0.15 * d[near]))))  # every pair is there twice
-
-
-def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tuple[int, int], float]:
-    """The shortest distance between atoms of every pair of species that meet, Å."""
-    found: dict[tuple[int, int], float] = {}
-    for structure in dataset:
-        i, j, r = neighbor_list("ijd", structure.atoms, min(cutoff, 5.0))
-        numbers = structure.atoms.numbers
-        for pair in {tuple(sorted(p)) for p in zip(numbers[i].tolist(), numbers[j].tolist(), strict=True)}:
-            low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
-            mine = r[(low == pair[0]) & (high == pair[1])]
-            found[pair] = min(found.get(pair, np.inf), float(mine.min()))
-    return {pair: max(distance, 0.3) for pair, distance in found.items()}
+    if made:
+        equations.finish()

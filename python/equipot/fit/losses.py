@@ -14,8 +14,11 @@ from equipot import EquipotError
 
 if TYPE_CHECKING:
     from equipot.data import Structure
+    from equipot.fit.guards import Guard
 
 Array = NDArray[np.float64]
+
+_GUARD = 0.01  # eV per atom, the error that a guard missed by its tolerance counts as
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class Labels:
         Index into `config_types`.
     config_types, sources : list of str
         Names of the groups; where each structure comes from.
+    tolerance : numpy.ndarray, shape (S,)
+        eV. Where it is above zero the energy is a guard's (see `equipot.fit.guards`): a lower bound, made up, which
+        counts in no error.
     """
 
     energy: Array
@@ -72,9 +78,12 @@ class Labels:
     config: NDArray[np.int64]
     config_types: list[str]
     sources: list[str]
+    tolerance: Array = field(default_factory=lambda: np.zeros(0))
     offsets: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        if not len(self.tolerance):
+            self.tolerance = np.zeros(len(self.atoms))
         self.offsets = np.concatenate([[0], np.cumsum(self.atoms)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -112,6 +121,14 @@ class Labels:
             sources=[s.source for s in structures],
         )
 
+    @classmethod
+    def of_guards(cls, guards: Sequence[Guard]) -> Labels:
+        """The labels of guards: nothing is asked of them that is within twice their tolerance."""
+        labels = cls.of([guard.structure for guard in guards])
+        labels.tolerance = np.array([guard.tolerance for guard in guards], dtype=np.float64)
+        labels.energy -= 2 * labels.tolerance
+        return labels
+
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The atoms of structures, in the order of `indices`."""
         parts = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices]
@@ -129,6 +146,7 @@ class Labels:
             self.config[indices],
             self.config_types,
             [self.sources[i] for i in indices],
+            self.tolerance[indices],
         )
 
 
@@ -166,6 +184,8 @@ class Errors:
         groups = len(self.config_types)
         for column, (predicted, label, unit, group) in enumerate(differences):
             difference, known = ((predicted - label) / unit).ravel(), ~np.isnan(label).ravel()
+            if column == 0:
+                known &= labels.tolerance == 0
             self.counts[:, column] += np.bincount(group[known], minlength=groups)
             self.absolute[:, column] += np.bincount(group[known], np.abs(difference[known]), minlength=groups)
             with np.errstate(over="ignore"):  # infinite errors are found by their loss
@@ -217,6 +237,7 @@ def loss(
 
     Energies and stresses are averaged over structures and forces over atoms, whether or not they are labelled: a
     missing label counts as an error of zero, so that the loss over all data is the mean of the losses of its batches.
+    Energies below a guard's cost, in units of its tolerance, what others cost in units of 10 meV, linear beyond one.
 
     Parameters
     ----------
@@ -236,6 +257,11 @@ def loss(
     atom_weight = np.repeat(labels.weight, labels.atoms)
 
     e, e_bar = _penalty(energy, labels.energy, per, weights.huber)
+    bound = labels.tolerance > 0
+    if bound.any():
+        unit = labels.tolerance[bound]
+        cost, slope = _penalty(np.minimum(energy[bound], labels.energy[bound]), labels.energy[bound], unit, 1.0)
+        e[bound], e_bar[bound] = _GUARD**2 * cost, _GUARD**2 * slope * per[bound] / unit
     f, f_bar = _penalty(forces, labels.forces, np.ones((1, 1)), weights.huber)
     s, s_bar = _penalty(virial, labels.virial, volume[:, None, None], weights.huber)
     e_scale = weights.energy * labels.weight / structures

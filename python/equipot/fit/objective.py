@@ -31,7 +31,7 @@ _ATOMS_AT_ONCE = 4000
 # Narrower arrays are not treated as matrices: they have hardly any directions that could learn at different paces.
 _LEAST_WIDTH = 4
 # Where the engine's radial tables start, Å.
-_SHORTEST = 0.5
+SHORTEST = 0.5
 
 
 class NotFiniteError(EquipotError):
@@ -60,10 +60,10 @@ class Graphs:
             self._all = self._build(np.arange(len(structures)))
             self.average_neighbors = _ratio(self._all)
         for i, shortest in enumerate(() if self._all is None else np.asarray(self._all.shortest)):
-            if shortest < _SHORTEST:
+            if shortest < SHORTEST:
                 raise EquipotError(
                     f"{structures[i].source}: two of its atoms are {shortest:.3f} Å apart, and training takes nothing "
-                    f"below {_SHORTEST:g} Å. Remove this structure."
+                    f"below {SHORTEST:g} Å. Remove this structure."
                 )
 
     def batch(self, indices: Indices) -> tuple[Any, Indices]:

@@ -20,9 +20,10 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
+from equipot.fit.guards import guards
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
-from equipot.fit.objective import Graphs, NotFiniteError, Objective, Source, Weighted, batches
+from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather, nearest, to_dict
@@ -32,6 +33,8 @@ from equipot.modelfile import read_model, write_model
 from equipot.potential import set_threads
 
 Array = NDArray[np.float64]
+
+_LEAST_GUARDS = 40
 
 
 def train(
@@ -144,6 +147,11 @@ class _Run:
             start = begin(settings, data, folder.start, source, display)
         source.head = self.head = start.head
         sources = [source]
+        if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
+            count = max(_LEAST_GUARDS, len(data.train) // 8)
+            made = guards(data.train, cutoff, count, settings.seed, closest=SHORTEST, all_pairs=True)
+            if made:
+                sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
         if settings.start.replay:
             old, replay = replayed(settings, start, display)
             older.append(old)

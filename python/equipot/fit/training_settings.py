@@ -41,7 +41,9 @@ class ModelSettings(Settings):
     transform : str
         "agnesi" spreads short distances out by covalent radii; "none" uses distances as they are.
     repulsion : bool
-        Add the ZBL repulsion of nuclei for distances within the covalent radii.
+        Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy up, within some eV,
+        in copies of structures that are compressed or have two atoms closer than in the data: hot dynamics that leaves
+        the data is pushed back instead of falling into a hole. Not used in fine-tuning.
     first_skip : bool
         Give the first layer a residual connection from the elements.
     shift : str

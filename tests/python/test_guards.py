@@ -1,0 +1,102 @@
+"""Guards: what they ask for, how they count, and that a trained potential has no hole where they stand."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from structures import random_atoms
+
+from equipot import load
+from equipot.data import DataSet, Structure
+from equipot.fit import train
+from equipot.fit.datasets import DataSets
+from equipot.fit.guards import guards, shortest_distances
+from equipot.fit.losses import Errors, Labels, Weights, loss
+
+
+def molecules(count: int = 12) -> list[Structure]:
+    """Water molecules in pairs, with energies that say nothing about close hydrogens of two molecules."""
+    rng = np.random.default_rng(3)
+    water = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    made = []
+    for k in range(count):
+        other = water @ np.diag([-1, 1, -1]) + [3.2 + 0.1 * k, 0.3, 0.2]
+        atoms = Atoms("OH2OH2", np.concatenate([water, other]) + rng.normal(scale=0.03, size=(6, 3)))
+        made.append(Structure(atoms, float(rng.normal(scale=0.1)) - 20.0, np.zeros((6, 3)), source=f"memory#{k}"))
+    return made
+
+
+def test_guards_are_closer_than_the_data_and_higher() -> None:
+    data = molecules()
+    shortest = shortest_distances(data, 5.0)
+    made = guards(data, 5.0, 40, 1, closest=0.5, all_pairs=True)
+    assert len(made) > 10
+    pushed = set()
+    for guard in made:
+        atoms = guard.structure.atoms
+        assert guard.structure.energy is not None
+        assert guard.structure.energy > -19.0
+        distances = atoms.get_all_distances()[np.triu_indices(6, 1)]
+        assert distances.min() >= 0.5
+        for (i, j), d in zip(zip(*np.triu_indices(6, 1), strict=True), distances, strict=True):
+            a, b = sorted((int(atoms.numbers[i]), int(atoms.numbers[j])))
+            if d < shortest[a, b]:
+                pushed.add((a, b))
+    assert (1, 1) in pushed  # although every hydrogen's nearest neighbour is its oxygen
+
+
+def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
+    atoms = random_atoms(1, ["Cu"], count=8, cell=5.0)
+    data = [Structure(atoms, -1.0, source="memory#0")]
+    made, again = guards(data, 4.0, 20, 5), guards(data, 4.0, 20, 5)
+    assert any(g.structure.atoms.cell.volume < 0.8 * atoms.cell.volume for g in made)
+    assert all(
+        np.array_equal(g.structure.atoms.positions, a.structure.atoms.positions)
+        for g, a in zip(made, again, strict=True)
+    )
+
+
+@pytest.mark.parametrize("per_atom", [True, False])
+def test_they_bound_energies_from_below(per_atom: bool) -> None:
+    labels = Labels.of_guards(guards(molecules(), 5.0, 12, 1, all_pairs=True))
+    weights = Weights(2.0, 3.0, 4.0, per_atom=per_atom)
+    forces, virial = np.zeros_like(labels.forces), np.zeros_like(labels.virial)
+    high = loss(labels, labels.energy + 100, forces, virial, weights)
+    assert high.value == 0
+    assert not high.energy_bar.any()
+
+    # A parabola within a tolerance and a line beyond it: central differences are exact but for round-off.
+    for below in (0.5, 3.0):
+        energy = labels.energy - below * labels.tolerance
+        found = loss(labels, energy, forces, virial, weights)
+        for k in range(len(labels)):
+            step = np.zeros(len(labels))
+            step[k] = 1e-3 * labels.tolerance[k]
+            up, down = (loss(labels, energy + s * step, forces, virial, weights).value for s in (1, -1))
+            assert found.energy_bar[k] == pytest.approx((up - down) / (2 * step[k]), rel=1e-7)
+    assert found.value == pytest.approx(2.0 * 0.01**2 * 5.0)  # 2 x - 1 for x = 3, of errors of 10 meV
+
+    errors = Errors.none(labels.config_types)
+    errors.add(labels, energy, forces, virial)
+    assert errors.counts[:, 0].sum() == 0
+
+
+def test_a_trained_potential_keeps_hydrogens_apart(tmp_path: Path) -> None:
+    """Trained on pairs of molecules, which say nothing about it: only the guards make the energy rise."""
+    data = DataSet(molecules())
+    sets = DataSets(data, data, DataSet(), {1: -1.0, 8: -5.0})
+    table = {
+        "epochs": 100,
+        "threads": 1,
+        "model": {"channels": 8, "layers": 1, "l_max": 1, "correlation": 2, "repulsion": True},
+    }
+    potential = load(train(table, tmp_path / "run", sets=sets, quiet=True))
+    made = guards(data, 5.0, 20, 1, closest=0.5, all_pairs=True)
+    bounds = Labels.of_guards(made)
+    results = potential.compute([g.structure.atoms for g in made], properties=("energies",))
+    found = np.array([r["energies"].sum() for r in results])
+    assert np.mean(found > bounds.energy - bounds.tolerance) > 0.9, found - bounds.energy
