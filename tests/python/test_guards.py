@@ -78,7 +78,7 @@ def test_they_bound_energies_from_below(per_atom: bool) -> None:
             step[k] = 1e-3 * labels.tolerance[k]
             up, down = (loss(labels, energy + s * step, forces, virial, weights).value for s in (1, -1))
             assert found.energy_bar[k] == pytest.approx((up - down) / (2 * step[k]), rel=1e-7)
-    assert found.value == pytest.approx(2.0 * 0.01**2 * 5.0)  # 2 x - 1 for x = 3, of errors of 10 meV
+    assert found.value == pytest.approx(3.0 * 0.01**2 * 5.0)  # 2 x - 1 for x = 3, of errors of 10 meV/Å
 
     errors = Errors.none(labels.config_types)
     errors.add(labels, energy, forces, virial)

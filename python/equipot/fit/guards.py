@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -75,7 +76,7 @@ def guards(
             if not _push(atoms, cutoff, shortest, rng, any_pair=all_pairs and number % 4 == 1):
                 continue
             gain = _wall(atoms, shortest)
-        if len(neighbor_list("i", atoms, closest)) > 0:
+        if len(_neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
         copied = Structure(atoms, structure.energy + gain, None, None, structure.config_type)
@@ -88,7 +89,7 @@ def _push(
     atoms: Atoms, cutoff: float, shortest: Mapping[tuple[int, int], float], rng: np.random.Generator, *, any_pair: bool
 ) -> bool:
     """Push one atom close to its nearest neighbour, of any species or of one drawn by lot; False if it has none."""
-    i, j, D = neighbor_list("ijD", atoms, cutoff)
+    i, j, D = _neighbors("ijD", atoms, cutoff)
     numbers = atoms.numbers
     edges = np.arange(len(i))
     if any_pair and len(i):
@@ -130,7 +131,7 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
 
 def _wall(atoms: Atoms, shortest: Mapping[tuple[int, int], float]) -> float:
     """The energy of the repulsive wall, eV."""
-    i, j, r = neighbor_list("ijd", atoms, max(shortest.values()))
+    i, j, r = _neighbors("ijd", atoms, max(shortest.values()))
     low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
     d = np.array([shortest.get((int(a), int(b)), 0.0) for a, b in zip(low, high, strict=True)])
     near = r < d
@@ -141,10 +142,15 @@ def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tupl
     """The shortest distance between atoms of every pair of species that meet, Å."""
     found: dict[tuple[int, int], float] = {}
     for structure in dataset:
-        i, j, r = neighbor_list("ijd", structure.atoms, min(cutoff, 5.0))
+        i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
         numbers = structure.atoms.numbers
         for pair in {tuple(sorted(p)) for p in zip(numbers[i].tolist(), numbers[j].tolist(), strict=True)}:
             low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
             mine = r[(low == pair[0]) & (high == pair[1])]
             found[pair] = min(found.get(pair, np.inf), float(mine.min()))
     return {pair: max(distance, 0.3) for pair, distance in found.items()}
+
+
+def _neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:
+    """ASE's, without the empty cell around molecules, which it would divide into bins at a thousand times the cost."""
+    return neighbor_list(quantities, atoms if atoms.pbc.any() else Atoms(atoms.numbers, atoms.positions), cutoff)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_GUARD = 0.01  # eV per atom, the error that a guard missed by its tolerance counts as
+_GUARD = 0.01  # eV/Å, the error that a guard missed by its tolerance counts as
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def loss(
 
     Energies and stresses are averaged over structures and forces over atoms, whether or not they are labelled: a
     missing label counts as an error of zero, so that the loss over all data is the mean of the losses of its batches.
-    Energies below a guard's cost, in units of its tolerance, what others cost in units of 10 meV, linear beyond one.
+    Energies below a guard's cost, in units of its tolerance, what forces do in units of 10 meV/Å, linear beyond one.
 
     Parameters
     ----------
@@ -257,14 +257,15 @@ def loss(
     atom_weight = np.repeat(labels.weight, labels.atoms)
 
     e, e_bar = _penalty(energy, labels.energy, per, weights.huber)
+    e_scale = weights.energy * labels.weight / structures
     bound = labels.tolerance > 0
     if bound.any():
         unit = labels.tolerance[bound]
         cost, slope = _penalty(np.minimum(energy[bound], labels.energy[bound]), labels.energy[bound], unit, 1.0)
-        e[bound], e_bar[bound] = _GUARD**2 * cost, _GUARD**2 * slope * per[bound] / unit
+        e[bound], e_bar[bound] = cost, slope * per[bound] / unit
+        e_scale[bound] = (weights.forces or weights.energy) * _GUARD**2 * labels.weight[bound] / structures
     f, f_bar = _penalty(forces, labels.forces, np.ones((1, 1)), weights.huber)
     s, s_bar = _penalty(virial, labels.virial, volume[:, None, None], weights.huber)
-    e_scale = weights.energy * labels.weight / structures
     f_scale = weights.forces * atom_weight / (3 * atoms)
     s_scale = weights.stress * labels.weight / (9 * structures)
     value = np.dot(e_scale, e) + np.dot(f_scale, f.sum(axis=1)) + np.dot(s_scale, s.sum(axis=(1, 2)))
