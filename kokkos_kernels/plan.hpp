@@ -17,6 +17,7 @@
 #include "kokkos_kernels/density.hpp"
 #include "kokkos_kernels/mixing.hpp"
 #include "kokkos_kernels/pair.hpp"
+#include "kokkos_kernels/parts.hpp"
 #include "kokkos_kernels/product.hpp"
 #include "kokkos_kernels/product_program.hpp"
 #include "kokkos_kernels/radial.hpp"
@@ -36,10 +37,7 @@ Buffer<T> make_buffer(const char* label, std::size_t size) {
 
 /// Runs work that is independent of one another, each part by the next thread that is free.
 inline void run_parts(const std::vector<std::function<void()>>& parts) {
-    Kokkos::parallel_for(
-        "equipot::weights",
-        Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, parts.size()),
-        [&](std::size_t part) { parts[part](); });
+    for_parts("equipot::weights", parts.size(), [&](std::size_t part) { parts[part](); });
 }
 
 /// Square weights [padded, padded] with zero padding, as mixing wants them, and the transpose for the adjoint.

@@ -13,6 +13,7 @@
 
 #include "kokkos_kernels/dense.hpp"
 #include "kokkos_kernels/parameter_gradient.hpp"
+#include "kokkos_kernels/parts.hpp"
 #include "kokkos_kernels/plan.hpp"
 
 namespace equipot::kernels {
@@ -161,9 +162,7 @@ private:
 
     template <class F>
     static void for_each(int count, const F& f) {
-        Kokkos::parallel_for(
-            "equipot::radial",
-            Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, count), f);
+        for_parts("equipot::radial", count, f);
     }
 
     static std::vector<double> sum(const std::vector<std::vector<double>>& parts) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "fit/trainer.hpp"
 
-#include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
+#include "kokkos_kernels/parts.hpp"
 #include "kokkos_kernels/trainer.hpp"
 #include "model/weights.hpp"
 #include "potential/engine_lock.hpp"
@@ -68,10 +68,7 @@ struct Trainer::Impl {
     /// Calls f(piece) for all numbers of the model, on all threads.
     template <class F>
     void for_pieces(const F& f) const {
-        Kokkos::parallel_for(
-            "equipot::weights",
-            Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Dynamic>>(0, pieces.size()),
-            [&](std::size_t i) { f(pieces[i]); });
+        kernels::for_parts("equipot::weights", pieces.size(), [&](std::size_t i) { f(pieces[i]); });
     }
 
     /// The batch, checked, and the species of its atoms as indices into the model's.

@@ -33,7 +33,7 @@ def molecules(count: int = 12) -> list[Structure]:
 def test_guards_are_closer_than_the_data_and_higher() -> None:
     data = molecules()
     shortest = shortest_distances(data, 5.0)
-    made = guards(data, 5.0, 40, 1, closest=0.5, all_pairs=True)
+    made = guards(data, shortest, 5.0, 40, 1, closest=0.5, all_pairs=True)
     assert len(made) > 10
     pushed = set()
     for guard in made:
@@ -52,7 +52,7 @@ def test_guards_are_closer_than_the_data_and_higher() -> None:
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
     atoms = random_atoms(1, ["Cu"], count=8, cell=5.0)
     data = [Structure(atoms, -1.0, source="memory#0")]
-    made, again = guards(data, 4.0, 20, 5), guards(data, 4.0, 20, 5)
+    made, again = (guards(data, shortest_distances(data, 4.0), 4.0, 20, 5) for _ in range(2))
     assert any(g.structure.atoms.cell.volume < 0.8 * atoms.cell.volume for g in made)
     assert all(
         np.array_equal(g.structure.atoms.positions, a.structure.atoms.positions)
@@ -62,7 +62,8 @@ def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
 
 @pytest.mark.parametrize("per_atom", [True, False])
 def test_they_bound_energies_from_below(per_atom: bool) -> None:
-    labels = Labels.of_guards(guards(molecules(), 5.0, 12, 1, all_pairs=True))
+    data = molecules()
+    labels = Labels.of_guards(guards(data, shortest_distances(data, 5.0), 5.0, 12, 1, all_pairs=True))
     weights = Weights(2.0, 3.0, 4.0, per_atom=per_atom)
     forces, virial = np.zeros_like(labels.forces), np.zeros_like(labels.virial)
     high = loss(labels, labels.energy + 100, forces, virial, weights)
@@ -91,12 +92,22 @@ def test_a_trained_potential_keeps_hydrogens_apart(tmp_path: Path) -> None:
     sets = DataSets(data, data, DataSet(), {1: -1.0, 8: -5.0})
     table = {
         "epochs": 100,
-        "threads": 1,
         "model": {"channels": 8, "layers": 1, "l_max": 1, "correlation": 2, "repulsion": True},
     }
     potential = load(train(table, tmp_path / "run", sets=sets, quiet=True))
-    made = guards(data, 5.0, 20, 1, closest=0.5, all_pairs=True)
+    made = guards(data, shortest_distances(data, 5.0), 5.0, 20, 1, closest=0.5, all_pairs=True)
     bounds = Labels.of_guards(made)
     results = potential.compute([g.structure.atoms for g in made], properties=("energies",))
     found = np.array([r["energies"].sum() for r in results])
     assert np.mean(found > bounds.energy - bounds.tolerance) > 0.9, found - bounds.energy
+
+
+def test_species_that_never_meet_are_not_pushed() -> None:
+    """Beyond 5 Å no shortest distance is known, and a longer cutoff sees pairs there."""
+    data = [Structure(Atoms("HeNe", [[0, 0, 0], [5.5, 0, 0]]), -1.0, source="memory#0")]
+    data += [Structure(Atoms("He2", [[0, 0, 0], [3.0, 0, 0]]), -1.0, source="memory#1")]
+    shortest = shortest_distances(data, 6.0)
+    assert set(shortest) == {(2, 2)}
+    made = guards(data, shortest, 6.0, 40, 1, all_pairs=True)
+    assert made
+    assert {str(guard.structure.atoms.symbols) for guard in made} == {"He2"}

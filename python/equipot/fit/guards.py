@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
 
 from equipot.data import Structure
+
+Indices = NDArray[np.int64]
 
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 
@@ -32,7 +35,14 @@ class Guard:
 
 
 def guards(
-    dataset: Sequence[Structure], cutoff: float, count: int, seed: int, *, closest: float = 0.0, all_pairs: bool = False
+    dataset: Sequence[Structure],
+    shortest: Mapping[tuple[int, int], float],
+    cutoff: float,
+    count: int,
+    seed: int,
+    *,
+    closest: float = 0.0,
+    all_pairs: bool = False,
 ) -> list[Guard]:
     """Make guards for a data set.
 
@@ -40,6 +50,8 @@ def guards(
     ----------
     dataset : sequence of Structure
         Those with energies are copied.
+    shortest : mapping
+        Their `shortest_distances`.
     cutoff : float
         Å; how far to look for neighbours.
     count : int
@@ -52,7 +64,6 @@ def guards(
         Push atoms also to the nearest one of another species than their nearest neighbour's, as hydrogen to hydrogen
         in a molecule. That stretches bonds at a price unknown here, so these energies are lower bounds.
     """
-    shortest = shortest_distances(dataset, cutoff)
     labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
     if not labelled or not shortest:
         return []
@@ -79,8 +90,8 @@ def guards(
         if len(_neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
-        copied = Structure(atoms, structure.energy + gain, None, None, structure.config_type)
-        copied.source = f"guard from {structure.source}"
+        source = f"guard from {structure.source}"
+        copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
         made.append(Guard(copied, (0.5 * n if whole else 0.5) + 0.2 * gain))
     return made
 
@@ -90,20 +101,20 @@ def _push(
 ) -> bool:
     """Push one atom close to its nearest neighbour, of any species or of one drawn by lot; False if it has none."""
     i, j, D = _neighbors("ijD", atoms, cutoff)
-    numbers = atoms.numbers
-    edges = np.arange(len(i))
-    if any_pair and len(i):
-        low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
-        pairs = [p for p in sorted(shortest) if np.any((low == p[0]) & (high == p[1]))]
-        chosen = pairs[int(rng.integers(len(pairs)))] if pairs else (0, 0)
-        edges = np.flatnonzero((low == chosen[0]) & (high == chosen[1]))
+    pairs = _species_pairs(atoms, i, j)
+    # Species that are further apart in all data than `shortest` looks have no distance to be pushed below.
+    usable = np.array([pair in shortest for pair in pairs], dtype=bool)
+    if any_pair and usable.any():
+        there = sorted(set(pairs) & set(shortest))
+        chosen = there[int(rng.integers(len(there)))]
+        usable = np.array([pair == chosen for pair in pairs])
+    edges = np.flatnonzero(usable)
     if not len(edges):
         return False
     mine = edges[i[edges] == i[edges[int(rng.integers(len(edges)))]]]
     edge = mine[int(np.argmin(np.linalg.norm(D[mine], axis=1)))]
     length = float(np.linalg.norm(D[edge]))
-    pair = tuple(sorted((int(numbers[i[edge]]), int(numbers[j[edge]]))))
-    aim = shortest[pair] * rng.uniform(0.4, 0.95)
+    aim = shortest[pairs[edge]] * rng.uniform(0.4, 0.95)
     atoms.positions[i[edge]] += D[edge] * (1 - aim / length)
     return True
 
@@ -132,8 +143,7 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
 def _wall(atoms: Atoms, shortest: Mapping[tuple[int, int], float]) -> float:
     """The energy of the repulsive wall, eV."""
     i, j, r = _neighbors("ijd", atoms, max(shortest.values()))
-    low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
-    d = np.array([shortest.get((int(a), int(b)), 0.0) for a, b in zip(low, high, strict=True)])
+    d = np.array([shortest.get(pair, 0.0) for pair in _species_pairs(atoms, i, j)])
     near = r < d
     return float(1.5 * np.sum(np.expm1((d[near] - r[near]) / (0.15 * d[near]))))  # every pair is there twice
 
@@ -143,12 +153,15 @@ def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tupl
     found: dict[tuple[int, int], float] = {}
     for structure in dataset:
         i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
-        numbers = structure.atoms.numbers
-        for pair in {tuple(sorted(p)) for p in zip(numbers[i].tolist(), numbers[j].tolist(), strict=True)}:
-            low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
-            mine = r[(low == pair[0]) & (high == pair[1])]
-            found[pair] = min(found.get(pair, np.inf), float(mine.min()))
+        for pair, distance in zip(_species_pairs(structure.atoms, i, j), r.tolist(), strict=True):
+            found[pair] = min(found.get(pair, np.inf), distance)
     return {pair: max(distance, 0.3) for pair, distance in found.items()}
+
+
+def _species_pairs(atoms: Atoms, i: Indices, j: Indices) -> list[tuple[int, int]]:
+    """Atomic numbers of pairs of atoms, the smaller one first."""
+    a, b = atoms.numbers[i], atoms.numbers[j]
+    return list(zip(np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True))
 
 
 def _neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:

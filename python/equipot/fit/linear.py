@@ -344,7 +344,7 @@ class LinearFit:
                 )
         self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
         if self.settings.basis.repulsion:
-            add_guards(self.train, self.basis, self.data.train, self.baseline, self.settings.seed)
+            add_guards(self.train, self.basis, self.data.train, self.shortest, self.baseline, self.settings.seed)
         if self.validating:
             self.valid = normal_equations(
                 self.basis, self.data.valid, self.baseline, weights, "design matrix, validation"

@@ -178,12 +178,19 @@ def errors_of(
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def add_guards(equations: NormalEquations, basis: LinearBasis, dataset: DataSet, baseline: Baseline, seed: int) -> None:
+def add_guards(
+    equations: NormalEquations,
+    basis: LinearBasis,
+    dataset: DataSet,
+    shortest: Mapping[tuple[int, int], float],
+    baseline: Baseline,
+    seed: int,
+) -> None:
     """Guide the energy towards a repulsive wall where there are no data (see `equipot.fit.guards`).
 
     Guards count as energies known to their tolerance, against 1 meV per atom for data, and not as rows.
     """
-    made = guards(dataset, basis.cutoff, _GUARDS, seed)
+    made = guards(dataset, shortest, basis.cutoff, _GUARDS, seed)
     labels = baseline.labels([g.structure for g in made])
     for indices, X in design_rows(basis, [g.structure for g in made], baseline.free, "guards"):
         places = np.concatenate([[0], np.cumsum([7 + 3 * len(made[i].structure) for i in indices])[:-1]])

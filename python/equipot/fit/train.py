@@ -20,7 +20,7 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
-from equipot.fit.guards import guards
+from equipot.fit.guards import guards, shortest_distances
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
@@ -149,7 +149,15 @@ class _Run:
         sources = [source]
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             count = max(_LEAST_GUARDS, len(data.train) // 8)
-            made = guards(data.train, cutoff, count, settings.seed, closest=SHORTEST, all_pairs=True)
+            made = guards(
+                data.train,
+                shortest_distances(data.train, cutoff),
+                cutoff,
+                count,
+                settings.seed,
+                closest=SHORTEST,
+                all_pairs=True,
+            )
             if made:
                 sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
         if settings.start.replay:
