@@ -41,6 +41,7 @@ MODEL = {
     "radial_widths": [8],
     "readout_width": 4,
     "radial_functions": 5,
+    "repulsion": False,
 }
 SMALL = {"model": MODEL, "epochs": 3, "optimizer": {"batch_size": 3}, "quiet": True}
 
@@ -132,6 +133,22 @@ def test_it_recovers_a_model_of_its_family(tmp_path: Path, sets: DataSets) -> No
     assert final["valid_loss"] < 0.01 * first["valid_loss"]
     assert (tmp_path / "run" / "report.html").exists()
     assert equipot.load(path).species == ["O", "Si"]
+
+
+@pytest.mark.usefixtures("report")
+def test_it_says_when_lbfgs_gets_no_further(
+    tmp_path: Path, sets: DataSets, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the name `equipot.fit.train` is that of the function, too
+    monkeypatch.setattr(
+        sys.modules["equipot.fit.train"], "lbfgs", lambda objective, weights, iterations, callback: weights
+    )
+    train(
+        folder=tmp_path, sets=sets, precision="mixed", **{**SMALL, "optimizer": {"algorithm": "lbfgs"}, "quiet": False}
+    )
+    words = " ".join(capsys.readouterr().err.split())
+    assert 'finds no lower loss after 0 iterations; with precision = "float64"' in words
+    assert "Time is up" not in words
 
 
 def test_errors_fall_with_adam(tmp_path: Path, sets: DataSets) -> None:
@@ -230,7 +247,7 @@ def run(tmp_path: Path, data: DataSet) -> tuple[Path, Callable[..., subprocess.P
             atoms.arrays["REF_forces"] = s.forces
         frames.append(atoms)
     ase.io.write(tmp_path / "train.xyz", frames, format="extxyz")
-    model = "\n".join(f"{k} = {v}" for k, v in MODEL.items())
+    model = "\n".join(f"{k} = {json.dumps(v)}" for k, v in MODEL.items())
     (tmp_path / "fit.toml").write_text(
         f'kind = "train"\nepochs = 100000\ncheckpoint_minutes = 0\n[data]\ntrain = "train.xyz"\n[model]\n{model}\n'
     )

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from structures import random_atoms
 
 from equipot import load
 from equipot.data import DataSet, Structure
 from equipot.fit import train
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import guards, shortest_distances
+from equipot.fit.guards import Guard, bonds_apart, guards, shortest_contacts, shortest_distances
 from equipot.fit.losses import Errors, Labels, Weights, loss
 
 
@@ -30,30 +32,52 @@ def molecules(count: int = 12) -> list[Structure]:
     return made
 
 
+def with_contacts(data: Sequence[Structure], count: int, cutoff: float = 5.0, closest: float = 0.0) -> list[Guard]:
+    shortest, contacts = shortest_distances(data, cutoff), shortest_contacts(data, cutoff)
+    return guards(data, shortest, cutoff, count, 1, closest=closest, contacts=contacts)
+
+
+def test_bonds_are_counted_between_atoms() -> None:
+    butane = molecule("trans-butane")
+    apart = bonds_apart(butane)
+    carbons = np.flatnonzero(butane.numbers == 6)
+    assert np.array_equal(apart, apart.T)
+    assert sorted(tuple(sorted(apart[c, carbons])) for c in carbons) == 2 * [(0, 0, 1, 2)] + 2 * [(0, 1, 1, 2)]
+    assert (apart == 1).sum() == 2 * 13
+    found = shortest_contacts([Structure(butane, 0.0, source="memory#0")], 5.0)
+    assert set(found) == {(a, b, k) for a, b in [(1, 1), (1, 6), (6, 6)] for k in (2, 3)}
+    assert 1.7 < found[1, 1, 2] < 1.8  # of a methyl or methylene group
+    assert 2.6 < found[1, 6, 3] < 2.9
+
+
 def test_guards_are_closer_than_the_data_and_higher() -> None:
     data = molecules()
-    shortest = shortest_distances(data, 5.0)
-    made = guards(data, shortest, 5.0, 40, 1, closest=0.5, all_pairs=True)
+    shortest, contacts = shortest_distances(data, 5.0), shortest_contacts(data, 5.0)
+    made = with_contacts(data, 40, closest=0.5)
     assert len(made) > 10
-    pushed = set()
+    pushed, met = set(), set()
     for guard in made:
         atoms = guard.structure.atoms
         assert guard.structure.energy is not None
-        assert guard.structure.energy > -19.0
+        assert guard.structure.energy > max(s.energy or 0.0 for s in data)
         distances = atoms.get_all_distances()[np.triu_indices(6, 1)]
         assert distances.min() >= 0.5
         for (i, j), d in zip(zip(*np.triu_indices(6, 1), strict=True), distances, strict=True):
             a, b = sorted((int(atoms.numbers[i]), int(atoms.numbers[j])))
             if d < shortest[a, b]:
                 pushed.add((a, b))
+            if (i < 3) != (j < 3) and d < contacts[a, b, 3]:
+                met.add((a, b))
     assert (1, 1) in pushed  # although every hydrogen's nearest neighbour is its oxygen
+    assert met == {(1, 1), (1, 8), (8, 8)}  # of two molecules
 
 
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
     atoms = random_atoms(1, ["Cu"], count=8, cell=5.0)
     data = [Structure(atoms, -1.0, source="memory#0")]
-    made, again = (guards(data, shortest_distances(data, 4.0), 4.0, 20, 5) for _ in range(2))
+    made, again = (with_contacts(data, 20, cutoff=6.0) for _ in range(2))
     assert any(g.structure.atoms.cell.volume < 0.8 * atoms.cell.volume for g in made)
+    assert all(np.isfinite(g.structure.atoms.positions).all() for g in made)
     assert all(
         np.array_equal(g.structure.atoms.positions, a.structure.atoms.positions)
         for g, a in zip(made, again, strict=True)
@@ -63,7 +87,7 @@ def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
 @pytest.mark.parametrize("per_atom", [True, False])
 def test_they_bound_energies_from_below(per_atom: bool) -> None:
     data = molecules()
-    labels = Labels.of_guards(guards(data, shortest_distances(data, 5.0), 5.0, 12, 1, all_pairs=True))
+    labels = Labels.of_guards(with_contacts(data, 12))
     weights = Weights(2.0, 3.0, 4.0, per_atom=per_atom)
     forces, virial = np.zeros_like(labels.forces), np.zeros_like(labels.virial)
     high = loss(labels, labels.energy + 100, forces, virial, weights)
@@ -95,7 +119,7 @@ def test_a_trained_potential_keeps_hydrogens_apart(tmp_path: Path) -> None:
         "model": {"channels": 8, "layers": 1, "l_max": 1, "correlation": 2, "repulsion": True},
     }
     potential = load(train(table, tmp_path / "run", sets=sets, quiet=True))
-    made = guards(data, shortest_distances(data, 5.0), 5.0, 20, 1, closest=0.5, all_pairs=True)
+    made = with_contacts(data, 40, closest=0.5)
     bounds = Labels.of_guards(made)
     results = potential.compute([g.structure.atoms for g in made], properties=("energies",))
     found = np.array([r["energies"].sum() for r in results])
@@ -108,6 +132,6 @@ def test_species_that_never_meet_are_not_pushed() -> None:
     data += [Structure(Atoms("He2", [[0, 0, 0], [3.0, 0, 0]]), -1.0, source="memory#1")]
     shortest = shortest_distances(data, 6.0)
     assert set(shortest) == {(2, 2)}
-    made = guards(data, shortest, 6.0, 40, 1, all_pairs=True)
+    made = with_contacts(data, 40, cutoff=6.0)
     assert made
     assert {str(guard.structure.atoms.symbols) for guard in made} == {"He2"}

@@ -5,6 +5,11 @@ structures get energies of their own there. Scaled down in length by up to 40 %,
 equation of state with the stiffness of the data. With one atom pushed close to another, they gain
 Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest distance d in the data, with ε = 3 eV and ρ = 0.15 d.
 Both are known to 0.5 eV (per atom where all are compressed) and a fifth of the gain.
+
+Atoms that are not bound to each other have shortest distances of their own, by how many bonds lie between them, where
+these are asked for: a hydrogen and the carbon of another molecule meet at 2.3 Å, though 1 Å is a bond. For these pairs
+ε = 0.15 eV and ρ = 0.12 d, about the exponentials of Williams (J. Chem. Phys. 47, 4680, 1967) for hydrocarbons, and
+what lies around the pushed atom goes along with it. What that costs is unknown, so these energies are lower bounds.
 """
 # SPDX-License-Identifier: MIT
 
@@ -16,14 +21,22 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from equipot.data import Structure
 
 Indices = NDArray[np.int64]
 
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+_BOND = 1.25  # times the sum of covalent radii is the longest bond
+_FURTHEST = 3  # as many bonds apart as this, or more, or not connected
+_ALONG = 1.5  # Å; how far around a pushed atom others go along with it
+
+# Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
+Contact = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ def guards(
     seed: int,
     *,
     closest: float = 0.0,
-    all_pairs: bool = False,
+    contacts: Mapping[Contact, float] | None = None,
 ) -> list[Guard]:
     """Make guards for a data set.
 
@@ -60,15 +73,15 @@ def guards(
         Of their choice.
     closest : float
         Å; copies with atoms closer than this are left out.
-    all_pairs : bool
-        Push atoms also to the nearest one of another species than their nearest neighbour's, as hydrogen to hydrogen
-        in a molecule. That stretches bonds at a price unknown here, so these energies are lower bounds.
+    contacts : mapping, optional
+        Their `shortest_contacts`, to push also atoms together that are not bound to each other. The energies are then
+        lower bounds.
     """
     labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
     if not labelled or not shortest:
         return []
     bulk, stiff = stiffness(labelled)
-    if all_pairs:  # of molecules, bonds are pushed one by one
+    if contacts is not None:  # of molecules, bonds are pushed one by one
         bulk = [s for s in bulk if s.atoms.pbc.any()]
     rng = np.random.default_rng(seed)
     made = []
@@ -83,40 +96,66 @@ def guards(
             atoms.positions *= scale
             x = scale**-2
             gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
+            known = 0.5 * n
         else:
-            if not _push(atoms, cutoff, shortest, rng, any_pair=all_pairs and number % 4 == 1):
+            apart = bonds_apart(atoms) if contacts is not None else None
+            if contacts and apart is not None and number % 4 != 3:
+                pushed, known = _push_contact(atoms, apart, cutoff, contacts, rng), 0.2
+            else:
+                pushed, known = _push(atoms, cutoff, shortest, rng), 0.5
+            if not pushed:
                 continue
-            gain = _wall(atoms, shortest)
+            gain = _wall(atoms, shortest, apart, contacts)
         if len(_neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
         source = f"guard from {structure.source}"
         copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
-        made.append(Guard(copied, (0.5 * n if whole else 0.5) + 0.2 * gain))
+        made.append(Guard(copied, known + 0.2 * gain))
     return made
 
 
-def _push(
-    atoms: Atoms, cutoff: float, shortest: Mapping[tuple[int, int], float], rng: np.random.Generator, *, any_pair: bool
-) -> bool:
-    """Push one atom close to its nearest neighbour, of any species or of one drawn by lot; False if it has none."""
+def _push(atoms: Atoms, cutoff: float, shortest: Mapping[tuple[int, int], float], rng: np.random.Generator) -> bool:
+    """Push one atom close to its nearest neighbour; False if it has none."""
     i, j, D = _neighbors("ijD", atoms, cutoff)
-    pairs = _species_pairs(atoms, i, j)
+    d = _known(_species_pairs(atoms, i, j), shortest)
     # Species that are further apart in all data than `shortest` looks have no distance to be pushed below.
-    usable = np.array([pair in shortest for pair in pairs], dtype=bool)
-    if any_pair and usable.any():
-        there = sorted(set(pairs) & set(shortest))
-        chosen = there[int(rng.integers(len(there)))]
-        usable = np.array([pair == chosen for pair in pairs])
-    edges = np.flatnonzero(usable)
+    edges = np.flatnonzero(d)
     if not len(edges):
         return False
-    mine = edges[i[edges] == i[edges[int(rng.integers(len(edges)))]]]
-    edge = mine[int(np.argmin(np.linalg.norm(D[mine], axis=1)))]
-    length = float(np.linalg.norm(D[edge]))
-    aim = shortest[pairs[edge]] * rng.uniform(0.4, 0.95)
+    edge, length = _nearest(i, D, edges, rng)
+    aim = d[edge] * rng.uniform(0.4, 0.95)
     atoms.positions[i[edge]] += D[edge] * (1 - aim / length)
     return True
+
+
+def _push_contact(
+    atoms: Atoms, apart: NDArray[np.int8], cutoff: float, contacts: Mapping[Contact, float], rng: np.random.Generator
+) -> bool:
+    """Push an atom close to one it is not bound to, of a kind of contact drawn by lot; False if there is none."""
+    i, j, D = _neighbors("ijD", atoms, cutoff)
+    kinds = _contacts(atoms, i, j, apart)
+    known = (_known(kinds, contacts) > 0) & (i != j)
+    there = np.unique(kinds[known], axis=0)
+    if not len(there):
+        return False
+    chosen = there[int(rng.integers(len(there)))]
+    edge, length = _nearest(i, D, np.flatnonzero((kinds == chosen).all(axis=1) & known), rng)
+    aim = contacts[tuple(chosen.tolist())] * rng.uniform(0.5, 0.95)
+    follow = np.zeros(len(atoms))
+    first = i == i[edge]
+    np.maximum.at(follow, j[first], np.exp(-np.sum(np.square(D[first]), axis=1) / _ALONG**2))
+    follow[i[edge]] = 1.0
+    # The other atom moves too, so the first has to go further.
+    atoms.positions += np.outer(follow, D[edge] * (1 - aim / length) / (1 - follow[j[edge]]))
+    return True
+
+
+def _nearest(i: Indices, D: NDArray[np.float64], edges: Indices, rng: np.random.Generator) -> tuple[int, float]:
+    """Draw an atom that has some of the `edges`; the shortest of them, and its length, Å."""
+    mine = edges[i[edges] == i[edges[int(rng.integers(len(edges)))]]]
+    lengths = np.linalg.norm(D[mine], axis=1)
+    return int(mine[int(np.argmin(lengths))]), float(lengths.min())
 
 
 def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
@@ -140,12 +179,24 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
     return bulk, float(np.clip(-slope / 3, 0.5, 60.0))
 
 
-def _wall(atoms: Atoms, shortest: Mapping[tuple[int, int], float]) -> float:
+def _wall(
+    atoms: Atoms,
+    shortest: Mapping[tuple[int, int], float],
+    apart: NDArray[np.int8] | None,
+    contacts: Mapping[Contact, float] | None,
+) -> float:
     """The energy of the repulsive wall, eV."""
-    i, j, r = _neighbors("ijd", atoms, max(shortest.values()))
-    d = np.array([shortest.get(pair, 0.0) for pair in _species_pairs(atoms, i, j)])
+    i, j, r = _neighbors("ijd", atoms, max([*shortest.values(), *(contacts or {}).values()]))
+    pairs = _species_pairs(atoms, i, j)
+    d, bound = _known(pairs, shortest), np.ones(len(r), dtype=bool)
+    if apart is not None and contacts is not None:
+        kinds = _contacts(atoms, i, j, apart)
+        bound = kinds[:, 2] == 1
+        d = np.where(bound, d, _known(kinds, contacts))
     near = r < d
-    return float(1.5 * np.sum(np.expm1((d[near] - r[near]) / (0.15 * d[near]))))  # every pair is there twice
+    d, r, bound = d[near], r[near], bound[near]
+    gain = np.where(bound, 3.0, 0.15) * np.expm1((d - r) / (np.where(bound, 0.15, 0.12) * d))
+    return float(0.5 * np.sum(gain))  # every pair is there twice
 
 
 def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tuple[int, int], float]:
@@ -153,15 +204,58 @@ def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tupl
     found: dict[tuple[int, int], float] = {}
     for structure in dataset:
         i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
-        for pair, distance in zip(_species_pairs(structure.atoms, i, j), r.tolist(), strict=True):
-            found[pair] = min(found.get(pair, np.inf), distance)
+        for a, b, distance in _least(_species_pairs(structure.atoms, i, j), r):
+            found[a, b] = min(found.get((a, b), np.inf), distance)
     return {pair: max(distance, 0.3) for pair, distance in found.items()}
 
 
-def _species_pairs(atoms: Atoms, i: Indices, j: Indices) -> list[tuple[int, int]]:
-    """Atomic numbers of pairs of atoms, the smaller one first."""
-    a, b = atoms.numbers[i], atoms.numbers[j]
-    return list(zip(np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True))
+def shortest_contacts(dataset: Sequence[Structure], cutoff: float) -> dict[Contact, float]:
+    """The shortest distance between atoms that are not bound to each other, Å, by species and bonds between them."""
+    found: dict[Contact, float] = {}
+    for structure in dataset:
+        i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
+        for a, b, bonds, distance in _least(_contacts(structure.atoms, i, j, bonds_apart(structure.atoms)), r):
+            if bonds > 1:
+                found[a, b, bonds] = min(found.get((a, b, bonds), np.inf), distance)
+    return found
+
+
+def _least(kinds: Indices, distances: NDArray[np.float64]) -> list[Any]:
+    """The rows of `kinds` that differ, each with the shortest of its distances."""
+    order = np.argsort(distances, kind="stable")
+    rows, first = np.unique(kinds[order], axis=0, return_index=True)
+    return [(*row, d) for row, d in zip(rows.tolist(), distances[order[first]].tolist(), strict=True)]
+
+
+def bonds_apart(atoms: Atoms) -> NDArray[np.int8]:
+    """How many bonds apart atoms are, 1 or 2, shape (N, N); 0 for more. Bonds are those within 1.25 covalent radii.
+
+    Images in a periodic cell count as the same atom.
+    """
+    radii = covalent_radii[atoms.numbers]
+    i, j, r = _neighbors("ijd", atoms, 2 * _BOND * float(radii.max(initial=0.0)))
+    bound = r < _BOND * (radii[i] + radii[j])
+    n = len(atoms)
+    one = csr_array((np.ones(int(bound.sum()), dtype=np.int32), (i[bound], j[bound])), shape=(n, n))
+    once, twice = one.toarray() > 0, (one @ one).toarray() > 0
+    np.fill_diagonal(twice, val=False)  # there and back
+    return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
+
+
+def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: NDArray[np.int8]) -> Indices:
+    """Atomic numbers of pairs of atoms, the smaller one first, and how many bonds apart they are, shape (P, 3)."""
+    bonds = apart[i, j].astype(np.int64)
+    return np.column_stack([_species_pairs(atoms, i, j), np.where(bonds == 0, _FURTHEST, bonds)])
+
+
+def _species_pairs(atoms: Atoms, i: Indices, j: Indices) -> Indices:
+    """Atomic numbers of pairs of atoms, the smaller one first, shape (P, 2)."""
+    return np.sort(np.column_stack([atoms.numbers[i], atoms.numbers[j]]).astype(np.int64), axis=1)
+
+
+def _known(kinds: Indices, shortest: Mapping[Any, float]) -> NDArray[np.float64]:
+    """The shortest distance of every row of `kinds`, Å; 0 where there is none."""
+    return np.array([shortest.get(tuple(kind), 0.0) for kind in kinds.tolist()], dtype=np.float64)
 
 
 def _neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:

@@ -229,6 +229,7 @@ class Objective:
         self.model, self.sources = model, list(sources)
         self._starts = np.concatenate([[0], np.cumsum([len(s.labels) for s in sources])]).astype(np.int64)
         self.atoms = np.concatenate([s.labels.atoms for s in sources])
+        self.guards = np.concatenate([s.labels.tolerance > 0 for s in sources])
         self.config_types = sorted({t for s in sources for t in s.labels.config_types})
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
-from equipot.fit.guards import guards, shortest_distances
+from equipot.fit.guards import guards, shortest_contacts, shortest_distances
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
@@ -34,7 +34,9 @@ from equipot.potential import set_threads
 
 Array = NDArray[np.float64]
 
-_LEAST_GUARDS = 40
+_LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
+# Guards take turns among the epochs, which have one for so many structures, but some.
+_STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
 
 
 def train(
@@ -148,15 +150,14 @@ class _Run:
         source.head = self.head = start.head
         sources = [source]
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
-            count = max(_LEAST_GUARDS, len(data.train) // 8)
             made = guards(
                 data.train,
                 shortest_distances(data.train, cutoff),
                 cutoff,
-                count,
+                min(max(_LEAST_GUARDS, len(data.train) // 2), _MOST_GUARDS),
                 settings.seed,
                 closest=SHORTEST,
-                all_pairs=True,
+                contacts=shortest_contacts(data.train, cutoff),
             )
             if made:
                 sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
@@ -175,6 +176,11 @@ class _Run:
             settings.precision,
         )
         self.objective = Objective(self.model, sources)
+        guarding = self.objective.guards
+        at_once = max(_LEAST_AT_ONCE, len(data.train) // _STRUCTURES_PER_GUARD)
+        self.turns = -(-int(guarding.sum()) // at_once)
+        # When it is each structure's turn; -1 for those that take part in every epoch.
+        self.turn = np.where(guarding, np.cumsum(guarding) * self.turns // (guarding.sum() + 1), -1)
         if data.valid is data.train:
             self.validation = Objective(self.model, sources[:1])
         else:
@@ -195,8 +201,9 @@ class _Run:
         self.last_saved = self.speed_since = time.monotonic()
         self.speed_atoms = 0
         display.note(
-            f"{len(self.weights):,} weights to train; {len(self.objective)} structures with "
-            f"{int(self.objective.atoms.sum()):,} atoms and {source.graphs.average_neighbors:.1f} neighbours each; "
+            f"{len(self.weights):,} weights to train; {len(labels)} structures with {int(labels.atoms.sum()):,} "
+            f"atoms and {source.graphs.average_neighbors:.1f} neighbours each; "
+            f"{f'{guarding.sum()} guards, by turns; ' if guarding.any() else ''}"
             f"validating on {len(self.validation)} structures."
         )
         if self.checkpoint is not None:
@@ -299,6 +306,7 @@ class _Run:
     def _train_epoch(self) -> None:
         settings, o = self.settings, self.settings.optimizer
         order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
+        order = order[(self.turn[order] < 0) | (self.turn[order] == self.epoch % max(self.turns, 1))]
         parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
         begin = 0 if self.second_from is None else self.second_from
         while self.batch < len(parts):
@@ -395,6 +403,10 @@ class _Run:
             lbfgs(objective, self.weights, remaining, progress)
             if self.epoch % self.settings.validate_every:
                 self._validate()
+            if self.epoch < self.settings.epochs and not (self.ended or self.halted):
+                self.ended = True
+                finer = "" if self.settings.precision == "float64" else '; with precision = "float64" it may go further'
+                self.display.note(f"L-BFGS finds no lower loss after {self.epoch} iterations{finer}.")
 
     def _done(self, part: float) -> float:
         """The part of the run that is done, when a part of the present epoch is."""

@@ -62,7 +62,7 @@ class ModelSettings(Settings):
     radial_widths: tuple[int, ...] = setting((64, 64, 64), least=1, most=1024)
     readout_width: int = setting(16, least=0, most=1024)
     transform: Literal["none", "agnesi"] = "none"
-    repulsion: bool = False
+    repulsion: bool = True
     first_skip: bool = False
     shift: Literal["zero", "mean"] = "zero"
 
