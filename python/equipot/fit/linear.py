@@ -32,6 +32,7 @@ from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equa
 from equipot.fit.runfolder import check_folder
 from equipot.fit.settings import Settings, SettingsError, gather, setting, to_dict, to_toml
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
+from equipot.fit.trained_basis import Basis, TrainedBasis
 from equipot.modelfile import ModelFile, write_model
 from equipot.potential import load, set_threads
 
@@ -75,6 +76,7 @@ class BasisSettings(Settings):
         two atoms nearly meet.
     """
 
+    channels_from: str | None = setting(None, example='"trained.equipot"')
     cutoff: float = setting(5.5, above=0.5, most=20.0, shown=True)
     channels: int = setting(64, least=1, most=512, shown=True)
     radial_functions: int = setting(10, least=2, most=30)
@@ -183,7 +185,9 @@ class LinearSettings(Settings):
 
     def relative_to(self, folder: Path) -> LinearSettings:
         """The same settings with paths taken as relative to `folder`."""
-        return replace(self, data=self.data.relative_to(folder))
+        path = self.basis.channels_from
+        basis = self.basis if path is None else replace(self.basis, channels_from=os.path.abspath(folder / path))
+        return replace(self, data=self.data.relative_to(folder), basis=basis)
 
 
 def linear(
@@ -242,6 +246,8 @@ def run(
     check_folder(folder, resume=False)
     if sets is None and not settings.data.train:
         raise SettingsError("[data]: train names no file.")
+    if scan and settings.basis.channels_from is not None:
+        raise SettingsError("[basis]: channels_from fixes the size of the basis; there is nothing to scan.")
     # read before the folder is made: a mistake in the data leaves nothing behind
     data = sets if sets is not None else read_sets(settings.data, settings.seed)
     console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
@@ -284,20 +290,8 @@ class LinearFit:
             console.print(note, markup=False)
         if not any(s.energy is not None or s.forces is not None for s in data.train):
             raise EquipotError("The training data have no energies and no forces: there is nothing to fit to.")
-        chosen = settings.basis
-        self.shortest = shortest_distances(data.train, chosen.cutoff)
-        self.basis = LinearBasis(
-            species=tuple(sorted(data.train.species)),
-            cutoff=chosen.cutoff,
-            channels=chosen.channels,
-            radial_functions=chosen.radial_functions,
-            l_max=chosen.l_max,
-            l_sums=chosen.l_sums,
-            falloff=chosen.falloff,
-            envelope=chosen.envelope,
-            repulsion=chosen.repulsion,
-            seed=settings.seed,
-        )
+        self.basis: Basis = _basis(settings, data)
+        self.shortest = shortest_distances(data.train, self.basis.cutoff)
         self.free = tuple(sorted(z for z in data.estimated if any(s.energy is not None for s in data.train)))
         self.train: NormalEquations | None = None
         self.valid: NormalEquations | None = None
@@ -343,7 +337,7 @@ class LinearFit:
                     f"{', '.join(sorted(known))}."
                 )
         self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
-        if self.settings.basis.repulsion:
+        if self.basis.repulsion:
             add_guards(self.train, self.basis, self.data.train, self.shortest, self.baseline, self.settings.seed)
         if self.validating:
             self.valid = normal_equations(
@@ -359,6 +353,7 @@ class LinearFit:
         """The fit of a smaller basis within this one, from the same matrices."""
         other = object.__new__(LinearFit)
         other.__dict__.update(self.__dict__)
+        assert isinstance(self.basis, LinearBasis)
         places = self.basis.places(part)
         free = self.basis.columns + np.arange(len(self.free))
         columns = np.concatenate([places, free])
@@ -537,6 +532,31 @@ class LinearFit:
         factor = spectrum.posterior_factor(self.solution.strength)[:size, :size]
         columns = np.concatenate([np.insert(self.basis.features, 0, z, axis=1) for z in range(nz)]).astype(np.int32)
         model.arrays["posterior.factor"], model.arrays["posterior.columns"] = factor.astype(np.float32), columns
+
+
+def _basis(settings: LinearSettings, data: DataSets) -> Basis:
+    """What the potential is linear in."""
+    chosen, species = settings.basis, tuple(sorted(data.train.species))
+    if chosen.channels_from is not None:
+        trained = TrainedBasis.read(chosen.channels_from)
+        if trained.species != species:
+            here, there = (" ".join(chemical_symbols[z] for z in zs) for zs in (species, trained.species))
+            raise EquipotError(
+                f"[basis] channels_from: the species of the data, {here}, are not those of the model, {there}."
+            )
+        return trained
+    return LinearBasis(
+        species=species,
+        cutoff=chosen.cutoff,
+        channels=chosen.channels,
+        radial_functions=chosen.radial_functions,
+        l_max=chosen.l_max,
+        l_sums=chosen.l_sums,
+        falloff=chosen.falloff,
+        envelope=chosen.envelope,
+        repulsion=chosen.repulsion,
+        seed=settings.seed,
+    )
 
 
 def score(errors: Array) -> Array:

@@ -135,20 +135,9 @@ class LinearBasis:
 
     @cached_property
     def features(self) -> NDArray[np.int32]:
-        """Rows of order, coupling and channel: the columns of one species.
-
-        There are no more sums over single neighbours than functions that they mix.
-        """
-        single = min(self.channels, self.radial_functions * len(self.species))
-        return np.array(
-            [
-                (order, path, k)
-                for order, (_, _, degrees) in enumerate(self.couplings, 1)
-                for path in range(len(degrees))
-                for k in range(single if order == 1 else self.channels)
-            ],
-            dtype=np.int32,
-        )
+        """Rows of order, coupling and channel: the columns of one species."""
+        paths = [len(degrees) for _, _, degrees in self.couplings]
+        return feature_table(paths, self.channels, self.radial_functions * len(self.species))
 
     @property
     def columns(self) -> int:
@@ -275,6 +264,22 @@ class LinearBasis:
     def design(self) -> _equipot.Design:
         """The engine that makes rows of the design matrix."""
         return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
+
+
+def feature_table(paths: Sequence[int], channels: int, functions: int) -> NDArray[np.int32]:
+    """Rows of order, coupling and channel for so many couplings by order.
+
+    There are no more sums over single neighbours than functions that they mix.
+    """
+    return np.array(
+        [
+            (order, path, k)
+            for order, count in enumerate(paths, 1)
+            for path in range(count)
+            for k in range(min(channels, functions) if order == 1 else channels)
+        ],
+        dtype=np.int32,
+    )
 
 
 def agnesi(ratio: Array) -> Array:

@@ -13,8 +13,8 @@ from equipot import EquipotError
 from equipot.data import DataSet, Structure
 from equipot.data.progress import progress_bar
 from equipot.fit.guards import guards
-from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.solvers import NormalEquations
+from equipot.fit.trained_basis import Basis
 
 Array = NDArray[np.float64]
 
@@ -34,13 +34,13 @@ class Baseline:
         Of isolated atoms, eV.
     free : tuple of int
         Species whose energy is only an estimate, which the fit corrects: one more column for each.
-    basis : LinearBasis
+    basis : Basis
         Its fixed part, if it has one.
     """
 
     energies: Mapping[int, float]
     free: tuple[int, ...]
-    basis: LinearBasis
+    basis: Basis
 
     def labels(self, dataset: Sequence[Structure]) -> list[Array]:
         """What is left of energy, forces and virial of every structure, in the order of the rows; NaN where none."""
@@ -75,7 +75,7 @@ class Baseline:
 
 
 def design_rows(
-    basis: LinearBasis, dataset: Sequence[Structure], free: Sequence[int], text: str
+    basis: Basis, dataset: Sequence[Structure], free: Sequence[int], text: str
 ) -> Iterator[tuple[list[int], Array]]:
     """Give the design rows in batches: indices of structures, and X, shape (columns + free species, rows).
 
@@ -110,7 +110,7 @@ def design_rows(
 
 
 def normal_equations(
-    basis: LinearBasis,
+    basis: Basis,
     dataset: DataSet,
     baseline: Baseline,
     config_weights: Mapping[str, float] | None = None,
@@ -143,7 +143,7 @@ def normal_equations(
 
 
 def errors_of(
-    basis: LinearBasis, dataset: DataSet, baseline: Baseline, coefficients: Sequence[Array], text: str = "validation"
+    basis: Basis, dataset: DataSet, baseline: Baseline, coefficients: Sequence[Array], text: str = "validation"
 ) -> Array:
     """Mean absolute errors of several sets of coefficients: energy (meV/atom), forces (meV/Å), stress (GPa).
 
@@ -180,7 +180,7 @@ def errors_of(
 
 def add_guards(
     equations: NormalEquations,
-    basis: LinearBasis,
+    basis: Basis,
     dataset: DataSet,
     shortest: Mapping[tuple[int, int], float],
     baseline: Baseline,

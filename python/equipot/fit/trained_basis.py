@@ -1,0 +1,148 @@
+"""The basis of a linear potential whose channels come from a trained model of one layer.
+
+Training finds radial functions and mixtures of species that say more than random ones; what the energy is linear in,
+the coefficients of the products, is then solved for at once, at the optimum that training only approaches:
+E = Σ_i Σ_η,k c_{z_i,η,k} B_{i,η,k} with B as trained.
+"""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipot import EquipotError, _equipot
+from equipot.fit.linear_basis import LinearBasis, feature_table
+from equipot.modelfile import ModelFile, check_model, read_model, serialize_model
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrainedBasis:
+    """What a linear potential with trained channels is linear in; see `LinearBasis`, whose interface it has.
+
+    Attributes
+    ----------
+    file : ModelFile
+        The trained model: one layer, a linear radial map, linear readouts and one head.
+    """
+
+    file: ModelFile
+
+    @staticmethod
+    def read(path: str | Path) -> TrainedBasis:
+        """Take the channels of a model file.
+
+        Raises
+        ------
+        EquipotError
+            If the file cannot be read, or its model is not linear in the coefficients of its products.
+        """
+        file = read_model(path)
+        layers = file.meta["layers"]
+        reasons = [
+            (len(layers) != 1, f"{len(layers)} layers instead of one ([model] layers = 1)"),
+            ("layer.0.radial.1" in file.arrays, "radial networks instead of linear maps ([model] radial_widths = [])"),
+            (layers[0]["readout"] != "linear", "a readout that is not linear ([model] readout_width = 0)"),
+            (bool(layers[0].get("density")), "a density term"),
+            (len(file.meta["heads"]) != 1, f"{len(file.meta['heads'])} heads instead of one"),
+        ]
+        wrong = [reason for found, reason in reasons if found]
+        if wrong:
+            raise EquipotError(f"[basis] channels_from: '{path}' has {' and '.join(wrong)}.")
+        return TrainedBasis(file)
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers."""
+        return tuple(int(z) for z in self.file.meta["species"])
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return float(self.file.meta["cutoff"])
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.file.meta["channels"])
+
+    @property
+    def l_max(self) -> int:
+        """Largest degree of the densities."""
+        return int(self.file.meta["l_max"])
+
+    @property
+    def order(self) -> int:
+        """The largest number of factors."""
+        return int(self.file.meta["layers"][0]["correlation"])
+
+    @property
+    def repulsion(self) -> bool:
+        """Whether the model has a fixed repulsion."""
+        return self.file.meta.get("zbl") is not None
+
+    @cached_property
+    def features(self) -> NDArray[np.int32]:
+        """Rows of order, coupling and channel: the columns of one species."""
+        a = self.file.arrays
+        paths = [a[self._product(n)].shape[1] if self._product(n) in a else 0 for n in range(1, self.order + 1)]
+        functions = int(self.file.meta["radial"]["size"]) * len(self.species)
+        return feature_table(paths, self.channels, functions)
+
+    @property
+    def columns(self) -> int:
+        """Coefficients of all species, without the energies of isolated atoms."""
+        return len(self.species) * len(self.features)
+
+    def precision(self, smoothness: float) -> Array:
+        """The prior's precision matrix P, shape (columns, columns): coefficients are as large as they were trained.
+
+        Training has chosen functions that are smooth enough, so that `smoothness` has no part in it.
+        """
+        orders = self.features[:, 0]
+        sizes = {n: np.sqrt(np.mean(np.square(self.file.arrays[self._product(n)]))) for n in np.unique(orders).tolist()}
+        found = np.array([max(sizes[n], 1e-12) for n in orders.tolist()])
+        return np.diag(np.tile(found**-2, len(self.species)))
+
+    def model(
+        self,
+        coefficients: Array | None = None,
+        energies: Mapping[int, float] | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> ModelFile:
+        """The potential with these coefficients (zero if left out) and energies of isolated atoms, eV."""
+        arrays = {n: v for n, v in self.file.arrays.items() if not n.startswith("posterior.")}
+        weights = np.zeros(self.columns) if coefficients is None else np.asarray(coefficients, dtype=float)
+        weights = weights.reshape(len(self.species), -1)
+        arrays["energy.e0"] = np.array([[float((energies or {}).get(z, 0.0)) for z in self.species]])
+        arrays["energy.shift"] = np.zeros(1)
+        if "layer.0.skip.0" in arrays:  # an energy by species, as the one above
+            arrays["layer.0.skip.0"] = np.zeros_like(arrays["layer.0.skip.0"])
+        for order in np.unique(self.features[:, 0]).tolist():
+            product = np.zeros_like(arrays[self._product(order)])
+            mine = self.features[:, 0] == order
+            product[:, self.features[mine, 1], self.features[mine, 2]] = weights[:, mine]
+            arrays[self._product(order)] = product
+        model = ModelFile({**self.file.meta, "card": card or {}}, arrays)
+        check_model(model)
+        return model
+
+    def design(self) -> _equipot.Design:
+        """The engine that makes rows of the design matrix."""
+        return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
+
+    @staticmethod
+    def _product(order: int) -> str:
+        return f"layer.0.product.0.{order}"
+
+
+Basis = LinearBasis | TrainedBasis
+"""What a potential is linear in."""
