@@ -455,7 +455,7 @@ class LinearFit:
     def card(self) -> dict[str, Any]:
         """What the model file says about itself."""
         assert self.solution is not None
-        s, b = self.solution, self.basis
+        s, b, source = self.solution, self.basis, self.settings.basis.channels_from
         train = (
             self.data.train + self.data.valid
             if self.valid is not None and self.settings.solver.refit
@@ -464,8 +464,8 @@ class LinearFit:
         files = sorted({Path(structure.file).name for structure in train if structure.source})
         return {
             "title": self.settings.title or " ".join(chemical_symbols[z] for z in b.species),
-            "description": f"Linear: {b.columns} coefficients, {b.channels} channels, l up to {b.l_max}, "
-            f"order {b.order}.",
+            "description": f"Linear: {b.columns} coefficients, {b.channels} {'trained ' if source else ''}channels, "
+            f"l up to {b.l_max}, order {b.order}.",
             "created_by": f"equipot {__version__}",
             "data": {"files": files, "structures": len(train), "atoms": int(train.atoms)},
             "fit": {
@@ -474,7 +474,7 @@ class LinearFit:
                 "strength": float(s.strength),
                 "noise": float(s.noise),
                 "weights": dict(zip(("energy", "forces", "virial"), s.weights, strict=True)),
-                "settings": to_dict(self.settings.basis),
+                "settings": {"channels_from": Path(source).name} if source else to_dict(self.settings.basis),
             },
             "range": {
                 "shortest_distances": {
