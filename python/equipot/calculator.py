@@ -13,6 +13,8 @@ from ase.calculators.calculator import all_changes
 from equipot import EquipotError, _equipot
 from equipot.potential import Device, DType, Potential, Radial, has_volume
 
+_ASE = {"label", "atoms", "directory"}
+
 
 class Calculator(AseCalculator):
     """ASE calculator of a potential.
@@ -27,7 +29,7 @@ class Calculator(AseCalculator):
         Å. Pairs of atoms are searched within cutoff + skin, and again only after an atom has moved by half of the skin.
         Changes the speed, never the result.
     **kwargs
-        For ``ase.calculators.calculator.Calculator``.
+        ``label``, ``atoms`` and ``directory``, for ``ase.calculators.calculator.Calculator``.
 
     Notes
     -----
@@ -56,6 +58,11 @@ class Calculator(AseCalculator):
         device: Device = "cpu",
         **kwargs: Any,
     ) -> None:
+        unknown = sorted(set(kwargs) - _ASE)
+        if unknown:
+            # ASE would keep it as a parameter and nobody would look at it
+            hint = ' The precision is dtype="mixed".' if unknown[0] == "precision" else ""
+            raise EquipotError(f"Calculator has no argument '{unknown[0]}'.{hint}")
         super().__init__(**kwargs)
         if not isinstance(potential, Potential):
             potential = Potential(potential, head=head, dtype=dtype, radial=radial, device=device)

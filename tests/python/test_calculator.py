@@ -186,6 +186,8 @@ def test_wrong_arguments(potential):
         equipot.Calculator(potential, skin=-1.0)
     with pytest.raises(equipot.EquipotError, match="head"):
         equipot.Calculator(potential, head="no such head")
+    with pytest.raises(equipot.EquipotError, match=r"no argument 'precision'.* dtype"):
+        equipot.Calculator(potential, precision="mixed")
 
 
 def test_recovers_from_an_error(atoms):
