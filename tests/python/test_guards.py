@@ -115,7 +115,7 @@ def test_a_trained_potential_keeps_hydrogens_apart(tmp_path: Path) -> None:
     data = DataSet(molecules())
     sets = DataSets(data, data, DataSet(), {1: -1.0, 8: -5.0})
     table = {
-        "epochs": 100,
+        "epochs": 300,  # of four guards each
         "model": {"channels": 8, "layers": 1, "l_max": 1, "correlation": 2, "repulsion": True},
     }
     potential = load(train(table, tmp_path / "run", sets=sets, quiet=True))
