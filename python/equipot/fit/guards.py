@@ -15,7 +15,7 @@ what lies around the pushed atom goes along with it. What that costs is unknown,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
+Bonds = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def guards(
     bulk, stiff = stiffness(labelled)
     if contacts is not None:  # of molecules, bonds are pushed one by one
         bulk = [s for s in bulk if s.atoms.pbc.any()]
+    unbound = {kind: d for kind, d in (contacts or {}).items() if kind[2] > 1}
+    limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | unbound
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -99,13 +102,13 @@ def guards(
             known = 0.5 * n
         else:
             apart = bonds_apart(atoms) if contacts is not None else None
-            if contacts and apart is not None and number % 4 != 3:
-                pushed, known = _push_contact(atoms, apart, cutoff, contacts, rng), 0.2
+            if unbound and number % 4 != 3:
+                pushed, known = _push_contact(atoms, apart, cutoff, limits, rng), 0.2
             else:
-                pushed, known = _push(atoms, cutoff, shortest, rng), 0.5
+                pushed, known = _push(atoms, cutoff, limits, rng), 0.5
             if not pushed:
                 continue
-            gain = _wall(atoms, shortest, apart, contacts)
+            gain = _wall(atoms, apart, limits)
         if len(_neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
@@ -115,11 +118,11 @@ def guards(
     return made
 
 
-def _push(atoms: Atoms, cutoff: float, shortest: Mapping[tuple[int, int], float], rng: np.random.Generator) -> bool:
+def _push(atoms: Atoms, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator) -> bool:
     """Push one atom close to its nearest neighbour; False if it has none."""
     i, j, D = _neighbors("ijD", atoms, cutoff)
-    d = _known(_species_pairs(atoms, i, j), shortest)
-    # Species that are further apart in all data than `shortest` looks have no distance to be pushed below.
+    d = _known(_contacts(atoms, i, j, None), limits)
+    # Species that are further apart in all data than was looked have no distance to be pushed below.
     edges = np.flatnonzero(d)
     if not len(edges):
         return False
@@ -130,18 +133,18 @@ def _push(atoms: Atoms, cutoff: float, shortest: Mapping[tuple[int, int], float]
 
 
 def _push_contact(
-    atoms: Atoms, apart: NDArray[np.int8], cutoff: float, contacts: Mapping[Contact, float], rng: np.random.Generator
+    atoms: Atoms, apart: Bonds | None, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator
 ) -> bool:
     """Push an atom close to one it is not bound to, of a kind of contact drawn by lot; False if there is none."""
     i, j, D = _neighbors("ijD", atoms, cutoff)
     kinds = _contacts(atoms, i, j, apart)
-    known = (_known(kinds, contacts) > 0) & (i != j)
+    known = (kinds[:, 2] > 1) & (_known(kinds, limits) > 0) & (i != j)
     there = np.unique(kinds[known], axis=0)
     if not len(there):
         return False
     chosen = there[int(rng.integers(len(there)))]
     edge, length = _nearest(i, D, np.flatnonzero((kinds == chosen).all(axis=1) & known), rng)
-    aim = contacts[tuple(chosen.tolist())] * rng.uniform(0.5, 0.95)
+    aim = limits[tuple(chosen.tolist())] * rng.uniform(0.5, 0.95)
     follow = np.zeros(len(atoms))
     first = i == i[edge]
     np.maximum.at(follow, j[first], np.exp(-np.sum(np.square(D[first]), axis=1) / _ALONG**2))
@@ -179,20 +182,11 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
     return bulk, float(np.clip(-slope / 3, 0.5, 60.0))
 
 
-def _wall(
-    atoms: Atoms,
-    shortest: Mapping[tuple[int, int], float],
-    apart: NDArray[np.int8] | None,
-    contacts: Mapping[Contact, float] | None,
-) -> float:
+def _wall(atoms: Atoms, apart: Bonds | None, limits: Mapping[Contact, float]) -> float:
     """The energy of the repulsive wall, eV."""
-    i, j, r = _neighbors("ijd", atoms, max([*shortest.values(), *(contacts or {}).values()]))
-    pairs = _species_pairs(atoms, i, j)
-    d, bound = _known(pairs, shortest), np.ones(len(r), dtype=bool)
-    if apart is not None and contacts is not None:
-        kinds = _contacts(atoms, i, j, apart)
-        bound = kinds[:, 2] == 1
-        d = np.where(bound, d, _known(kinds, contacts))
+    i, j, r = _neighbors("ijd", atoms, max(limits.values()))
+    kinds = _contacts(atoms, i, j, apart)
+    d, bound = _known(kinds, limits), kinds[:, 2] == 1
     near = r < d
     d, r, bound = d[near], r[near], bound[near]
     gain = np.where(bound, 3.0, 0.15) * np.expm1((d - r) / (np.where(bound, 0.15, 0.12) * d))
@@ -201,33 +195,41 @@ def _wall(
 
 def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tuple[int, int], float]:
     """The shortest distance between atoms of every pair of species that meet, Å."""
-    found: dict[tuple[int, int], float] = {}
-    for structure in dataset:
-        i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
-        for a, b, distance in _least(_species_pairs(structure.atoms, i, j), r):
-            found[a, b] = min(found.get((a, b), np.inf), distance)
-    return {pair: max(distance, 0.3) for pair, distance in found.items()}
+    return by_species(_shortest(dataset, cutoff, lambda _: None))
 
 
 def shortest_contacts(dataset: Sequence[Structure], cutoff: float) -> dict[Contact, float]:
-    """The shortest distance between atoms that are not bound to each other, Å, by species and bonds between them."""
+    """The shortest distance between atoms, Å, by species and bonds between them."""
+    return _shortest(dataset, cutoff, bonds_apart)
+
+
+def by_species(contacts: Mapping[Contact, float]) -> dict[tuple[int, int], float]:
+    """The `shortest_distances` of data whose `shortest_contacts` are known."""
+    found: dict[tuple[int, int], float] = {}
+    for (a, b, _), distance in contacts.items():
+        found[a, b] = min(found.get((a, b), np.inf), distance)
+    return {pair: max(distance, 0.3) for pair, distance in found.items()}
+
+
+def _shortest(
+    dataset: Sequence[Structure], cutoff: float, bonds: Callable[[Atoms], Bonds | None]
+) -> dict[Contact, float]:
     found: dict[Contact, float] = {}
     for structure in dataset:
         i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
-        for a, b, bonds, distance in _least(_contacts(structure.atoms, i, j, bonds_apart(structure.atoms)), r):
-            if bonds > 1:
-                found[a, b, bonds] = min(found.get((a, b, bonds), np.inf), distance)
+        for kind, distance in _least(_contacts(structure.atoms, i, j, bonds(structure.atoms)), r):
+            found[kind] = min(found.get(kind, np.inf), distance)
     return found
 
 
-def _least(kinds: Indices, distances: NDArray[np.float64]) -> list[Any]:
+def _least(kinds: Indices, distances: NDArray[np.float64]) -> list[tuple[Contact, float]]:
     """The rows of `kinds` that differ, each with the shortest of its distances."""
     order = np.argsort(distances, kind="stable")
     rows, first = np.unique(kinds[order], axis=0, return_index=True)
-    return [(*row, d) for row, d in zip(rows.tolist(), distances[order[first]].tolist(), strict=True)]
+    return [((a, b, k), d) for (a, b, k), d in zip(rows.tolist(), distances[order[first]].tolist(), strict=True)]
 
 
-def bonds_apart(atoms: Atoms) -> NDArray[np.int8]:
+def bonds_apart(atoms: Atoms) -> Bonds:
     """How many bonds apart atoms are, 1 or 2, shape (N, N); 0 for more. Bonds are those within 1.25 covalent radii.
 
     Images in a periodic cell count as the same atom.
@@ -242,20 +244,19 @@ def bonds_apart(atoms: Atoms) -> NDArray[np.int8]:
     return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
 
 
-def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: NDArray[np.int8]) -> Indices:
-    """Atomic numbers of pairs of atoms, the smaller one first, and how many bonds apart they are, shape (P, 3)."""
-    bonds = apart[i, j].astype(np.int64)
-    return np.column_stack([_species_pairs(atoms, i, j), np.where(bonds == 0, _FURTHEST, bonds)])
+def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: Bonds | None) -> Indices:
+    """Atomic numbers of pairs of atoms, the smaller one first, and how many bonds apart they are, shape (P, 3).
+
+    Without `apart` all count as bound.
+    """
+    pairs = np.sort(np.column_stack([atoms.numbers[i], atoms.numbers[j]]).astype(np.int64), axis=1)
+    bonds = np.ones(len(pairs), dtype=np.int64) if apart is None else apart[i, j].astype(np.int64)
+    return np.column_stack([pairs, np.where(bonds == 0, _FURTHEST, bonds)])
 
 
-def _species_pairs(atoms: Atoms, i: Indices, j: Indices) -> Indices:
-    """Atomic numbers of pairs of atoms, the smaller one first, shape (P, 2)."""
-    return np.sort(np.column_stack([atoms.numbers[i], atoms.numbers[j]]).astype(np.int64), axis=1)
-
-
-def _known(kinds: Indices, shortest: Mapping[Any, float]) -> NDArray[np.float64]:
+def _known(kinds: Indices, limits: Mapping[Contact, float]) -> NDArray[np.float64]:
     """The shortest distance of every row of `kinds`, Å; 0 where there is none."""
-    return np.array([shortest.get(tuple(kind), 0.0) for kind in kinds.tolist()], dtype=np.float64)
+    return np.array([limits.get((a, b, k), 0.0) for a, b, k in kinds.tolist()], dtype=np.float64)
 
 
 def _neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:

@@ -27,12 +27,12 @@ from equipot.data import DataSet
 from equipot.fit.checkpoint import write_file
 from equipot.fit.datasets import DataSets, DataSettings, read_sets
 from equipot.fit.guards import shortest_distances
-from equipot.fit.linear_basis import LinearBasis
+from equipot.fit.linear_basis import Basis, LinearBasis
 from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
 from equipot.fit.runfolder import check_folder
 from equipot.fit.settings import Settings, SettingsError, gather, setting, to_dict, to_toml
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
-from equipot.fit.trained_basis import Basis, TrainedBasis
+from equipot.fit.trained_basis import TrainedBasis
 from equipot.modelfile import ModelFile, write_model
 from equipot.potential import load, set_threads
 

@@ -11,6 +11,7 @@ are the features; enough channels of random mixtures span all products of all q_
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,9 +33,54 @@ AGNESI = (1.0, 6.0, 1.5)
 _ZBL = {"envelope": 6, "exponent": 0.3, "prefactor": 0.4543, "c": [0.1818, 0.5099, 0.2802, 0.02817]}
 
 
+class Basis(ABC):
+    """What a linear potential is linear in: coefficients of products of densities, species by species.
+
+    A kind of basis has `species`, `channels` and `features`, rows of order, coupling and channel, and makes a `model`.
+    """
+
+    species: tuple[int, ...]
+    channels: int
+    features: NDArray[np.int32]
+
+    @property
+    def columns(self) -> int:
+        """Coefficients of all species, without the energies of isolated atoms."""
+        return len(self.species) * len(self.features)
+
+    def products(self, coefficients: Array | None) -> dict[str, Array]:
+        """The model file's arrays with these coefficients; zero if left out."""
+        weights = np.zeros(self.columns) if coefficients is None else np.asarray(coefficients, dtype=float)
+        weights = weights.reshape(len(self.species), -1)
+        arrays = {}
+        for order in np.unique(self.features[:, 0]).tolist():
+            mine = self.features[:, 0] == order
+            path, channel = self.features[mine, 1], self.features[mine, 2]
+            array = arrays[product_name(order)] = np.zeros((len(self.species), path.max() + 1, self.channels))
+            array[:, path, channel] = weights[:, mine]
+        return arrays
+
+    def isolated(self, energies: Mapping[int, float] | None) -> Array:
+        """The model file's array of energies of isolated atoms, eV; zero if left out."""
+        return np.array([[float((energies or {}).get(z, 0.0)) for z in self.species]])
+
+    @abstractmethod
+    def model(
+        self,
+        coefficients: Array | None = None,
+        energies: Mapping[int, float] | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> ModelFile:
+        """The potential with these coefficients (zero if left out) and energies of isolated atoms, eV."""
+
+    def design(self) -> _equipot.Design:
+        """The engine that makes rows of the design matrix."""
+        return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
+
+
 @dataclass(frozen=True)
-class LinearBasis:
-    """What a linear potential is linear in.
+class LinearBasis(Basis):
+    """Channels that are random mixtures of radial functions and species.
 
     Attributes
     ----------
@@ -139,11 +185,6 @@ class LinearBasis:
         paths = [len(degrees) for _, _, degrees in self.couplings]
         return feature_table(paths, self.channels, self.radial_functions * len(self.species))
 
-    @property
-    def columns(self) -> int:
-        """Coefficients of all species, without the energies of isolated atoms."""
-        return len(self.species) * len(self.features)
-
     def precision(self, smoothness: float) -> Array:
         """The smoothness prior's precision matrix P, shape (columns, columns).
 
@@ -199,15 +240,12 @@ class LinearBasis:
         energies: Mapping[int, float] | None = None,
         card: dict[str, Any] | None = None,
     ) -> ModelFile:
-        """The potential with these coefficients (zero if left out) and energies of isolated atoms, eV."""
-        nz, k, n = len(self.species), self.channels, self.radial_functions
-        if coefficients is None:
-            coefficients = np.zeros(self.columns)
-        weights = np.asarray(coefficients, dtype=float).reshape(nz, -1)
+        """See `Basis.model`."""
+        k, n = self.channels, self.radial_functions
         degrees = range(self.l_max + 1)
         arrays: dict[str, np.ndarray] = {
             "embedding": self.senders,
-            "energy.e0": np.array([[float((energies or {}).get(z, 0.0)) for z in self.species]]),
+            "energy.e0": self.isolated(energies),
             "energy.scale": np.ones(1),
             "energy.shift": np.zeros(1),
             "radial.transform.radii": self.radii,
@@ -219,13 +257,9 @@ class LinearBasis:
         }
         if self.repulsion:
             arrays["zbl.radii"] = covalent_radii[list(self.species)].astype(float)
-        for order, (index, value, paths) in enumerate(self.couplings, 1):
+        for order, (index, value, _) in enumerate(self.couplings, 1):
             arrays[f"basis.0.{order}.index"], arrays[f"basis.0.{order}.value"] = index, value
-            product = np.zeros((nz, len(paths), k))
-            mine = self.features[:, 0] == order
-            product[:, self.features[mine, 1], self.features[mine, 2]] = weights[:, mine]
-            if len(paths):
-                arrays[f"layer.0.product.0.{order}"] = product
+        arrays |= self.products(coefficients)
         a, p, q = AGNESI
         meta = {
             "version": FORMAT_VERSION,
@@ -261,9 +295,10 @@ class LinearBasis:
         check_model(model)
         return model
 
-    def design(self) -> _equipot.Design:
-        """The engine that makes rows of the design matrix."""
-        return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
+
+def product_name(order: int) -> str:
+    """What the model file calls the coefficients of an order."""
+    return f"layer.0.product.0.{order}"
 
 
 def feature_table(paths: Sequence[int], channels: int, functions: int) -> NDArray[np.int32]:

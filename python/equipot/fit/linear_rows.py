@@ -13,8 +13,8 @@ from equipot import EquipotError
 from equipot.data import DataSet, Structure
 from equipot.data.progress import progress_bar
 from equipot.fit.guards import guards
+from equipot.fit.linear_basis import Basis
 from equipot.fit.solvers import NormalEquations
-from equipot.fit.trained_basis import Basis
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
-from equipot.fit.guards import guards, shortest_contacts, shortest_distances
+from equipot.fit.guards import by_species, guards, shortest_contacts
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
@@ -150,14 +150,15 @@ class _Run:
         source.head = self.head = start.head
         sources = [source]
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
+            contacts = shortest_contacts(data.train, cutoff)
             made = guards(
                 data.train,
-                shortest_distances(data.train, cutoff),
+                by_species(contacts),
                 cutoff,
                 min(max(_LEAST_GUARDS, len(data.train) // 2), _MOST_GUARDS),
                 settings.seed,
                 closest=SHORTEST,
-                contacts=shortest_contacts(data.train, cutoff),
+                contacts=contacts,
             )
             if made:
                 sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
@@ -178,7 +179,7 @@ class _Run:
         self.objective = Objective(self.model, sources)
         guarding = self.objective.guards
         at_once = max(_LEAST_AT_ONCE, len(data.train) // _STRUCTURES_PER_GUARD)
-        self.turns = -(-int(guarding.sum()) // at_once)
+        self.turns = max(-(-int(guarding.sum()) // at_once), 1)
         # When it is each structure's turn; -1 for those that take part in every epoch.
         self.turn = np.where(guarding, np.cumsum(guarding) * self.turns // (guarding.sum() + 1), -1)
         if data.valid is data.train:
@@ -306,7 +307,7 @@ class _Run:
     def _train_epoch(self) -> None:
         settings, o = self.settings, self.settings.optimizer
         order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
-        order = order[(self.turn[order] < 0) | (self.turn[order] == self.epoch % max(self.turns, 1))]
+        order = order[(self.turn[order] < 0) | (self.turn[order] == self.epoch % self.turns)]
         parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
         begin = 0 if self.second_from is None else self.second_from
         while self.batch < len(parts):

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipot import EquipotError, _equipot
-from equipot.fit.linear_basis import LinearBasis, feature_table
-from equipot.modelfile import ModelFile, check_model, read_model, serialize_model
+from equipot import EquipotError
+from equipot.fit.linear_basis import Basis, feature_table, product_name
+from equipot.modelfile import ModelFile, check_model, read_model
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class TrainedBasis:
-    """What a linear potential with trained channels is linear in; see `LinearBasis`, whose interface it has.
+class TrainedBasis(Basis):
+    """Channels of a trained model; the rest of the interface is that of `LinearBasis`.
 
     Attributes
     ----------
@@ -93,14 +93,9 @@ class TrainedBasis:
     def features(self) -> NDArray[np.int32]:
         """Rows of order, coupling and channel: the columns of one species."""
         a = self.file.arrays
-        paths = [a[self._product(n)].shape[1] if self._product(n) in a else 0 for n in range(1, self.order + 1)]
+        paths = [a[product_name(n)].shape[1] if product_name(n) in a else 0 for n in range(1, self.order + 1)]
         functions = int(self.file.meta["radial"]["size"]) * len(self.species)
         return feature_table(paths, self.channels, functions)
-
-    @property
-    def columns(self) -> int:
-        """Coefficients of all species, without the energies of isolated atoms."""
-        return len(self.species) * len(self.features)
 
     def precision(self, smoothness: float) -> Array:
         """The prior's precision matrix P, shape (columns, columns): coefficients are as large as they were trained.
@@ -108,7 +103,7 @@ class TrainedBasis:
         Training has chosen functions that are smooth enough, so that `smoothness` has no part in it.
         """
         orders = self.features[:, 0]
-        sizes = {n: np.sqrt(np.mean(np.square(self.file.arrays[self._product(n)]))) for n in np.unique(orders).tolist()}
+        sizes = {n: np.sqrt(np.mean(np.square(self.file.arrays[product_name(n)]))) for n in np.unique(orders).tolist()}
         found = np.array([max(sizes[n], 1e-12) for n in orders.tolist()])
         return np.diag(np.tile(found**-2, len(self.species)))
 
@@ -118,31 +113,12 @@ class TrainedBasis:
         energies: Mapping[int, float] | None = None,
         card: dict[str, Any] | None = None,
     ) -> ModelFile:
-        """The potential with these coefficients (zero if left out) and energies of isolated atoms, eV."""
+        """See `Basis.model`."""
         arrays = {n: v for n, v in self.file.arrays.items() if not n.startswith("posterior.")}
-        weights = np.zeros(self.columns) if coefficients is None else np.asarray(coefficients, dtype=float)
-        weights = weights.reshape(len(self.species), -1)
-        arrays["energy.e0"] = np.array([[float((energies or {}).get(z, 0.0)) for z in self.species]])
-        arrays["energy.shift"] = np.zeros(1)
+        arrays |= {"energy.e0": self.isolated(energies), "energy.shift": np.zeros(1)}
         if "layer.0.skip.0" in arrays:  # an energy by species, as the one above
             arrays["layer.0.skip.0"] = np.zeros_like(arrays["layer.0.skip.0"])
-        for order in np.unique(self.features[:, 0]).tolist():
-            product = np.zeros_like(arrays[self._product(order)])
-            mine = self.features[:, 0] == order
-            product[:, self.features[mine, 1], self.features[mine, 2]] = weights[:, mine]
-            arrays[self._product(order)] = product
+        arrays |= self.products(coefficients)
         model = ModelFile({**self.file.meta, "card": card or {}}, arrays)
         check_model(model)
         return model
-
-    def design(self) -> _equipot.Design:
-        """The engine that makes rows of the design matrix."""
-        return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
-
-    @staticmethod
-    def _product(order: int) -> str:
-        return f"layer.0.product.0.{order}"
-
-
-Basis = LinearBasis | TrainedBasis
-"""What a potential is linear in."""
