@@ -84,8 +84,7 @@ def guards(
     bulk, stiff = stiffness(labelled)
     if contacts is not None:  # of molecules, bonds are pushed one by one
         bulk = [s for s in bulk if s.atoms.pbc.any()]
-    unbound = {kind: d for kind, d in (contacts or {}).items() if kind[2] > 1}
-    limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | unbound
+    limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | dict(contacts or {})
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -102,7 +101,7 @@ def guards(
             known = 0.5 * n
         else:
             apart = bonds_apart(atoms) if contacts is not None else None
-            if unbound and number % 4 != 3:
+            if contacts and number % 4 != 3:
                 pushed, known = _push_contact(atoms, apart, cutoff, limits, rng), 0.2
             else:
                 pushed, known = _push(atoms, cutoff, limits, rng), 0.5
@@ -199,16 +198,26 @@ def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tupl
 
 
 def shortest_contacts(dataset: Sequence[Structure], cutoff: float) -> dict[Contact, float]:
-    """The shortest distance between atoms, Å, by species and bonds between them."""
+    """The shortest distance between atoms that are not bound to each other, Å, by species and bonds between them."""
+    return unbound(shortest_by_bonds(dataset, cutoff))
+
+
+def shortest_by_bonds(dataset: Sequence[Structure], cutoff: float) -> dict[Contact, float]:
+    """The shortest distance between atoms, bound or not, Å, by species and bonds between them."""
     return _shortest(dataset, cutoff, bonds_apart)
 
 
-def by_species(contacts: Mapping[Contact, float]) -> dict[tuple[int, int], float]:
-    """The `shortest_distances` of data whose `shortest_contacts` are known."""
+def by_species(nearest: Mapping[Contact, float]) -> dict[tuple[int, int], float]:
+    """The `shortest_distances` of data whose `shortest_by_bonds` are known."""
     found: dict[tuple[int, int], float] = {}
-    for (a, b, _), distance in contacts.items():
+    for (a, b, _), distance in nearest.items():
         found[a, b] = min(found.get((a, b), np.inf), distance)
     return {pair: max(distance, 0.3) for pair, distance in found.items()}
+
+
+def unbound(nearest: Mapping[Contact, float]) -> dict[Contact, float]:
+    """The `shortest_contacts` of data whose `shortest_by_bonds` are known."""
+    return {kind: distance for kind, distance in nearest.items() if kind[2] > 1}
 
 
 def _shortest(

@@ -20,7 +20,7 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
-from equipot.fit.guards import by_species, guards, shortest_contacts
+from equipot.fit.guards import by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
@@ -150,15 +150,15 @@ class _Run:
         source.head = self.head = start.head
         sources = [source]
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
-            contacts = shortest_contacts(data.train, cutoff)
+            nearest_atoms = shortest_by_bonds(data.train, cutoff)
             made = guards(
                 data.train,
-                by_species(contacts),
+                by_species(nearest_atoms),
                 cutoff,
                 min(max(_LEAST_GUARDS, len(data.train) // 2), _MOST_GUARDS),
                 settings.seed,
                 closest=SHORTEST,
-                contacts=contacts,
+                contacts=unbound(nearest_atoms),
             )
             if made:
                 sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
