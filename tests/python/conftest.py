@@ -97,6 +97,16 @@ def silicon() -> equipot.Potential:
 
 
 @pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of a small fit."""
+
+    def missing(*_: object) -> None:
+        raise ImportError
+
+    monkeypatch.setattr("equipot.evaluate.parity_picture", missing)
+
+
+@pytest.fixture
 def calm_atoms(silicon: equipot.Potential) -> Atoms:
     """A slightly rattled silicon crystal with a calculator, for dynamics."""
     atoms = rattled_crystal(repeat=1, amplitude=0.05)

@@ -42,14 +42,10 @@ VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 @pytest.fixture(autouse=True)
-def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take most of the time of a small fit: one test makes them."""
-
-    def missing(*_: Any) -> None:
-        raise ImportError
-
+def _no_pictures(request: pytest.FixtureRequest) -> None:
+    """But for one test."""
     if "whole_fit" not in request.node.name:
-        monkeypatch.setattr("equipot.evaluate.parity_picture", missing)
+        request.getfixturevalue("no_pictures")
 
 
 def structures(count: int, seed: int = 0, species: tuple[str, ...] = ("Si", "O")) -> list[Any]:

@@ -22,15 +22,9 @@ from equipot.fit.trained_basis import TrainedBasis
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import write_model
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 E0 = {8: -430.0, 14: -105.0}
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: Any) -> None:
-        raise ImportError
-
-    monkeypatch.setattr("equipot.evaluate.parity_picture", missing)
 
 
 def trained(path: Path, *, scale: float = 1.0, **change: Any) -> Path:

@@ -51,10 +51,14 @@ _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
 
 @dataclass(frozen=True)
 class BasisSettings(Settings):
-    """What the potential is linear in: one layer with random channels.
+    """What the potential is linear in: one layer with random or trained channels.
 
     Attributes
     ----------
+    channels_from : str
+        A model file to take trained channels from: one layer with linear radial maps and a linear readout, as
+        `kind = "train"` gives with [model] layers = 1, radial_widths = [] and readout_width = 0. The settings below
+        are then not used.
     cutoff : float
         Å. Metals want 2 to 2.5 times the distance of neighbours.
     channels : int

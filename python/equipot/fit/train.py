@@ -21,9 +21,10 @@ from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
 from equipot.fit.guards import by_species, guards, shortest_by_bonds, unbound
+from equipot.fit.hot_walks import HotWalks
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
-from equipot.fit.objective import SHORTEST, Graphs, NotFiniteError, Objective, Source, Weighted, batches
+from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather, nearest, to_dict
@@ -37,6 +38,8 @@ Array = NDArray[np.float64]
 _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
 # Guards take turns among the epochs, which have one for so many structures, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
+# Rounds of hot walks, after the first epochs; their evaluations as a part of those of training.
+_WALKS, _WALK_AFTER, _WALK_SHARE = 40, 0.15, 1.5
 
 
 def train(
@@ -148,7 +151,7 @@ class _Run:
         else:
             start = begin(settings, data, folder.start, source, display)
         source.head = self.head = start.head
-        sources = [source]
+        sources, self.walks = [source], None
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
             made = guards(
@@ -162,6 +165,8 @@ class _Run:
             )
             if made:
                 sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
+            if settings.optimizer.algorithm != "lbfgs":
+                self.walks = HotWalks(data.train, cutoff, SHORTEST, settings.seed)
         if settings.start.replay:
             old, replay = replayed(settings, start, display)
             older.append(old)
@@ -176,12 +181,8 @@ class _Run:
             {"energy.e0": free_energies(settings, data, start)},
             settings.precision,
         )
-        self.objective = Objective(self.model, sources)
-        guarding = self.objective.guards
-        at_once = max(_LEAST_AT_ONCE, len(data.train) // _STRUCTURES_PER_GUARD)
-        self.turns = max(-(-int(guarding.sum()) // at_once), 1)
-        # When it is each structure's turn; -1 for those that take part in every epoch.
-        self.turn = np.where(guarding, np.cumsum(guarding) * self.turns // (guarding.sum() + 1), -1)
+        self.sources = sources
+        self.objective, self.turns = self._assemble()
         if data.valid is data.train:
             self.validation = Objective(self.model, sources[:1])
         else:
@@ -201,10 +202,11 @@ class _Run:
         self._new_optimizer()
         self.last_saved = self.speed_since = time.monotonic()
         self.speed_atoms = 0
+        guards_made = int(self.objective.guards.sum())
         display.note(
             f"{len(self.weights):,} weights to train; {len(labels)} structures with {int(labels.atoms.sum()):,} "
             f"atoms and {source.graphs.average_neighbors:.1f} neighbours each; "
-            f"{f'{guarding.sum()} guards, by turns; ' if guarding.any() else ''}"
+            f"{f'{guards_made} guards, by turns; ' if guards_made else ''}"
             f"validating on {len(self.validation)} structures."
         )
         if self.checkpoint is not None:
@@ -306,8 +308,10 @@ class _Run:
 
     def _train_epoch(self) -> None:
         settings, o = self.settings, self.settings.optimizer
+        if self.batch == 0:
+            self._walk()
         order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
-        order = order[(self.turn[order] < 0) | (self.turn[order] == self.epoch % self.turns)]
+        order = order[self.epoch % self.turns[order, 1] == self.turns[order, 0]]
         parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
         begin = 0 if self.second_from is None else self.second_from
         while self.batch < len(parts):
@@ -331,6 +335,30 @@ class _Run:
         if self.epoch % settings.validate_every == 0 or self.epoch == self.phase_end:
             self._validate()
         self._new_sums()
+
+    def _assemble(self) -> tuple[Objective, Indices]:
+        """Give all that is trained on, and in which epoch of how many each structure takes part, shape (S, 2)."""
+        sources, at_once = list(self.sources), max(_LEAST_AT_ONCE, len(self.data.train) // _STRUCTURES_PER_GUARD)
+        if self.walks is not None and self.walks.guards:
+            graphs = Graphs([g.structure for g in self.walks.guards], cutoff_of(self.settings))
+            sources.append(Source(Labels.of_guards(self.walks.guards), graphs, self.head))
+        turns = []
+        for source in sources:
+            every = -(-len(source.labels) // at_once) if (source.labels.tolerance > 0).any() else 1
+            number = np.arange(len(source.labels))
+            turns.append(np.column_stack([number % every, np.full(len(number), every)]))
+        return Objective(self.model, sources), np.concatenate(turns)
+
+    def _walk(self) -> None:
+        """Let hot walks look for holes, now and then."""
+        settings = self.settings
+        every = max(settings.epochs // _WALKS, 1)
+        early = self.epoch < _WALK_AFTER * settings.epochs
+        if self.walks is None or not self.walks.possible or early or self.epoch % every:
+            return
+        self.model.set(self.used)
+        if self.walks.run(self.model.trainer(self.head), int(_WALK_SHARE * every * len(self.data.train))):
+            self.objective, self.turns = self._assemble()
 
     def _validate(self) -> None:
         """Validate the present weights, keep them if they are the best, and write the log."""
@@ -454,6 +482,7 @@ class _Run:
                 "average": self.average.state(),
                 "optimizer": self.optimizer.state() if self.optimizer else {},
                 "schedule": self.schedule.state(),
+                "walks": self.walks.state() if self.walks is not None else {},
             }
         )
         self.last_saved = time.monotonic()
@@ -477,6 +506,9 @@ class _Run:
             self.optimizer.restore(state["optimizer"])
         self.schedule.restore(state["schedule"])
         self.errors = Errors(self.objective.config_types, **state["errors"])
+        if self.walks is not None:
+            self.walks.restore(state["walks"])
+            self.objective, self.turns = self._assemble()
         self.records = self.folder.keep_log(self.epoch)
         self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
         self.display.note(f"Going on from epoch {self.epoch + 1}.")
@@ -492,6 +524,8 @@ class _Run:
             self.display.note(f"Stopped by {why} in epoch {self.epoch + 1}; go on with --resume.")
         elif self.epoch < self.settings.epochs and not self.ended:
             self.display.note(f"Time is up in epoch {self.epoch + 1}; go on with --resume.")
+        if self.walks is not None and self.walks.guards:
+            self.display.note(f"Hot walks found {len(self.walks.guards)} structures in holes, which were trained on.")
         parts = {"train": self.data.train, "valid": self.data.valid, "test": self.data.test}
         if self.data.valid is self.data.train:
             del parts["valid"]

@@ -1,0 +1,117 @@
+"""Hot walks: they find holes of a model, say what must be there instead, and go on to the bit."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+from structures import random_atoms
+
+from equipot import _equipot
+from equipot.data import DataSet, Structure
+from equipot.fit import train
+from equipot.fit.architecture import new_model
+from equipot.fit.checkpoint import load_checkpoint
+from equipot.fit.datasets import DataSets
+from equipot.fit.hot_walks import HotWalks
+from equipot.fit.training_settings import ModelSettings
+from equipot.modelfile import write_model
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+CUTOFF = 3.5
+E0 = {1: -13.0, 6: -1030.0}
+
+
+def butanes(count: int = 6) -> list[Structure]:
+    rng = np.random.default_rng(5)
+    made = []
+    for k in range(count):
+        atoms = molecule("trans-butane")
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        forces = rng.normal(scale=0.3, size=atoms.positions.shape)
+        made.append(Structure(atoms, -4240.0 + 0.3 * k, forces, source=f"memory#{k}"))
+    return made
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Any:
+    """A model with random weights, which is full of holes."""
+    settings = ModelSettings(cutoff=CUTOFF, channels=6, layers=1, l_max=2, correlation=2, repulsion=False)
+    model = new_model((1, 6), settings, E0, average_neighbors=6.0, scale=1.0)
+    write_model(model, tmp_path / "random.equipot")
+    return _equipot.Trainer(str(tmp_path / "random.equipot"))
+
+
+def test_guards_stand_where_the_model_has_fallen(trainer: Any) -> None:
+    data = butanes()
+    walks = HotWalks(data, CUTOFF, 0.5, seed=1)
+    found = walks.run(trainer, 24 * 300)
+    assert found > 0
+    assert len(walks.guards) == found
+    graphs = _equipot.GraphSet(
+        [g.structure.atoms.numbers.astype(np.int32) for g in walks.guards],
+        [g.structure.atoms.positions for g in walks.guards],
+        np.zeros((found, 3, 3)),
+        np.zeros((found, 3), dtype=bool),
+        CUTOFF,
+    )
+    energies = trainer.evaluate(graphs, np.arange(found))["energy"]
+    half, kT = 1.5 * len(data[0]), units.kB * 1500
+    for guard, energy in zip(walks.guards, energies, strict=True):
+        assert guard.structure.energy == pytest.approx(-4240.0 + half * kT)
+        assert guard.tolerance == pytest.approx(1.5 * np.sqrt(half) * kT)
+        assert energy < -4240.0 + (half - 3 * np.sqrt(half)) * kT
+
+
+def test_walks_go_on_to_the_bit(trainer: Any) -> None:
+    whole = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
+    for _ in range(4):
+        whole.run(trainer, 24 * 100)
+    first = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
+    for _ in range(2):
+        first.run(trainer, 24 * 100)
+    second = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
+    second.restore(first.state())
+    for _ in range(2):
+        second.run(trainer, 24 * 100)
+    assert len(whole.guards) == len(second.guards) > 0
+    for a, b in zip(whole.guards, second.guards, strict=True):
+        assert np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
+
+
+def test_only_molecules_that_are_large_enough_walk() -> None:
+    water = Structure(molecule("H2O"), -2000.0, source="memory#0")
+    crystal = Structure(random_atoms(1, ["C"], count=12, cell=6.0), -100.0, source="memory#1")
+    without = Structure(molecule("trans-butane"), None, source="memory#2")
+    assert not HotWalks([water, crystal, without], CUTOFF, 0.5, seed=1).possible
+    assert HotWalks([*butanes(1), water], CUTOFF, 0.5, seed=1).possible
+
+
+def test_stopping_after_every_batch_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipot.fit.hot_walks._WARM_AFTER", 20)
+    data = DataSet(butanes(12))
+    settings: dict[str, Any] = {
+        "sets": DataSets(data, data, DataSet(), dict(E0)),
+        "epochs": 8,
+        "model": {"channels": 4, "layers": 1, "l_max": 1, "correlation": 2, "cutoff": CUTOFF, "radial_widths": []},
+        "optimizer": {"learning_rate": 1e-4, "batch_size": 20},
+        "quiet": True,
+    }
+    through = train(folder=tmp_path / "through", **settings)
+    folder = tmp_path / "pieces"
+    pieces = train(folder=folder, max_hours=1e-9, **settings)
+    found = []
+    for _ in range(30):
+        before = (folder / "checkpoint.npz").read_bytes()
+        found.append(len(load_checkpoint(folder / "checkpoint.npz")["walks"]["places"]))
+        pieces = train(folder=folder, max_hours=1e-9, resume=True, **settings)
+        if (folder / "checkpoint.npz").read_bytes() == before:
+            break
+    assert 0 < found[len(found) // 2] < found[-1]
+    assert pieces.read_bytes() == through.read_bytes()
