@@ -72,6 +72,38 @@ def test_guards_are_closer_than_the_data_and_higher() -> None:
     assert met == {(1, 1), (1, 8), (8, 8)}  # of two molecules
 
 
+def test_bonds_are_pulled_apart_where_they_hold_two_parts() -> None:
+    """Parts keep their shape, rings stay whole, and nothing is pulled to where it binds elsewhere."""
+    benzene = molecule("C6H6")
+    before = bonds_apart(benzene)
+    energies = []
+    for guard in with_contacts([Structure(benzene, -10.0, source="memory#0")], 160):
+        longer = guard.structure.atoms.get_all_distances() - benzene.get_all_distances()
+        stretched = np.argwhere(np.triu((before == 1) & (longer > 0.19)))
+        if np.abs(longer[:6, :6]).max() > 1e-9 or len(stretched) != 1:
+            continue  # pushed
+        ((c, h),) = stretched
+        assert (benzene.numbers[c], benzene.numbers[h]) == (6, 1)
+        energies.append((longer[c, h], guard.structure.energy))
+    x, energy = np.array(energies).T
+    assert len(x) > 10
+    assert x.max() < 1.2
+    assert energy + 10.0 == pytest.approx(3.5 * (1 - np.exp(-1.9 * x)) ** 2)
+
+    # A hydrogen that is pulled towards another oxygen would bind there.
+    shared = Structure(Atoms("OHO", [[0, 0, 0], [1.0, 0, 0], [2.5, 0, 0]]), -10.0, source="memory#0")
+    moved = 0
+    for guard in with_contacts([shared], 60):
+        assert guard.structure.energy is not None
+        first, hydrogen, second = guard.structure.atoms.positions[:, 0]
+        morse = 3.5 * (1 - np.exp(-1.9 * (hydrogen - first - 1.0))) ** 2
+        if hydrogen > first + 1.19 and guard.structure.energy + 10 == pytest.approx(morse):
+            assert second == pytest.approx(2.5)
+            assert first < 0
+            moved += 1
+    assert moved > 5
+
+
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
     atoms = random_atoms(1, ["Cu"], count=8, cell=5.0)
     data = [Structure(atoms, -1.0, source="memory#0")]

@@ -1,4 +1,4 @@
-"""Guards: made-up structures in which atoms come closer than in any data, and where a repulsive wall puts their energy.
+"""Guards: made-up structures with atoms closer than in any data or bonds pulled apart, and the energy they have there.
 
 Between the data and the wall of nuclei a fit is free to fall: one such hole, and hot dynamics ends in it. Copies of
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
@@ -10,6 +10,10 @@ Atoms that are not bound to each other have shortest distances of their own, by 
 these are asked for: a hydrogen and the carbon of another molecule meet at 2.3 Å, though 1 Å is a bond. For these pairs
 ε = 0.15 eV and ρ = 0.12 d, about the exponentials of Williams (J. Chem. Phys. 47, 4680, 1967) for hydrocarbons, and
 what lies around the pushed atom goes along with it. What that costs is unknown, so these energies are lower bounds.
+
+There, too, bonds of non-metals that hold two parts together are pulled apart, by x up to 1.2 Å. The parts stay as they
+are, and the energy rises as Morse's (Phys. Rev. 34, 57, 1929): D (1 - exp(-α x))² with D = 3.5 eV and α = 1.9 / Å,
+which most bonds of organic molecules exceed.
 """
 # SPDX-License-Identifier: MIT
 
@@ -25,6 +29,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from equipot.data import Structure
 
@@ -34,6 +39,8 @@ _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _BOND = 1.25  # times the sum of covalent radii is the longest bond
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
+_NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
+_ANEW = 1.5  # times the sum of covalent radii; atoms that come as close as this while others part may bind
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
@@ -75,8 +82,8 @@ def guards(
     closest : float
         Å; copies with atoms closer than this are left out.
     contacts : mapping, optional
-        Their `shortest_contacts`, to push also atoms together that are not bound to each other. The energies are then
-        lower bounds.
+        Their `shortest_contacts`, to push also atoms together that are not bound to each other, and to pull bonds
+        apart. The energies are then lower bounds.
     """
     labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
     if not labelled or not shortest:
@@ -100,14 +107,17 @@ def guards(
             gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
             known = 0.5 * n
         else:
+            turn = (number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
-            if contacts and number % 4 != 3:
-                pushed, known = _push_contact(atoms, apart, cutoff, limits, rng), 0.2
-            else:
-                pushed, known = _push(atoms, cutoff, limits, rng), 0.5
-            if not pushed:
+            gain = _pull(atoms, apart, rng) if apart is not None and turn == 1 else 0.0
+            moved, known = gain > 0, 0.2
+            if contacts and not moved and turn != 3:
+                moved = _push_contact(atoms, apart, cutoff, limits, rng)
+            elif not moved:
+                moved, known = _push(atoms, cutoff, limits, rng), 0.5
+            if not moved:
                 continue
-            gain = _wall(atoms, apart, limits)
+            gain += _wall(atoms, apart, limits)
         if len(_neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
@@ -151,6 +161,35 @@ def _push_contact(
     # The other atom moves too, so the first has to go further.
     atoms.positions += np.outer(follow, D[edge] * (1 - aim / length) / (1 - follow[j[edge]]))
     return True
+
+
+def _pull(atoms: Atoms, apart: Bonds, rng: np.random.Generator) -> float:
+    """Pull a bond apart, of a kind drawn by lot; the energy that takes, eV, or zero if there is none to pull."""
+    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, _NONMETALS)
+    i, j, D = _neighbors("ijD", atoms, 2 * _BOND * float(radii.max()))
+    bound = (apart[i, j] == 1) & nonmetal[i] & nonmetal[j]
+    bound &= np.linalg.norm(D, axis=1) < _BOND * (radii[i] + radii[j])
+    if not bound.any():
+        return 0.0
+    kinds = _contacts(atoms, i, j, apart)
+    there = np.unique(kinds[bound], axis=0)
+    edges = np.flatnonzero(bound & (kinds == there[int(rng.integers(len(there)))]).all(axis=1))
+    edge = edges[int(rng.integers(len(edges)))]
+    first, second = i[edge], j[edge]
+    bonds = apart == 1
+    bonds[first, second] = bonds[second, first] = False
+    _, parts = connected_components(csr_array(bonds), directed=False)
+    moved = parts == parts[first]
+    if moved[second]:  # the bond is of a ring
+        return 0.0
+    x, before = rng.uniform(0.2, 1.2), atoms.positions.copy()
+    atoms.positions[moved] -= D[edge] * (x / np.linalg.norm(D[edge]))
+    i, j, r = _neighbors("ijd", atoms, 2 * _ANEW * float(radii.max()))
+    pulled = (np.minimum(i, j) == min(first, second)) & (np.maximum(i, j) == max(first, second))
+    if np.any((r < _ANEW * (radii[i] + radii[j])) & (moved[i] != moved[j]) & ~pulled):
+        atoms.positions = before
+        return 0.0  # it may bind elsewhere
+    return float(3.5 * np.square(np.expm1(-1.9 * x)))
 
 
 def _nearest(i: Indices, D: NDArray[np.float64], edges: Indices, rng: np.random.Generator) -> tuple[int, float]:

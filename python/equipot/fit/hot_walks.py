@@ -1,9 +1,9 @@
 """Hot walks: dynamics of the molecules of the data with the model that is being trained, and where it falls, a guard.
 
 A molecule of N atoms in thermal motion has about the potential energy E_min + (3N/2) kT, give or take √(3N/2) kT: three
-times that, and there is a hole in the model. What stands there becomes a guard: a structure whose energy is at least
-that. Dynamics finds holes of many atoms, which no list of made-up distances and angles has. E_min is the lowest energy
-of the data for the same atoms.
+times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
+that. So does a molecule one of whose bonds has come apart, with 2.5 eV more. E_min is the lowest energy of the data for
+the same atoms. Dynamics finds holes of many atoms, which no list of made-up distances and angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.guards import Guard
+from equipot.fit.guards import Guard, bonds_apart
 
 Array = NDArray[np.float64]
 
@@ -31,6 +32,8 @@ _FRICTION = 0.01 / units.fs
 _LOOK_EVERY = 10  # steps
 _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
+_APART, _BOUND = 1.6, 1.25  # times the sum of covalent radii; bonds that have come apart, and bonds
+_BOND_ENERGY = 2.5  # eV
 _LEAST_ATOMS = 9  # smaller molecules fluctuate by all their energy
 _MOST = 2000  # guards
 
@@ -112,7 +115,7 @@ class HotWalks:
         self._round = int(state["round"])
         self._walkers = [_Walker(**w) for w in state["walkers"].values()]
         self._places = [int(place) for place in state["places"]]
-        self.guards = [self._guard(*g) for g in zip(self._places, state["guards"].values(), strict=True)]
+        self.guards = [self._guard(*g)[0] for g in zip(self._places, state["guards"].values(), strict=True)]
 
     def _look(self, energies: Array) -> bool:
         """Make guards of walkers that have fallen; whether some began anew, as these do in the end and lost ones."""
@@ -120,27 +123,30 @@ class HotWalks:
         for i, (walker, energy) in enumerate(zip(self._walkers, energies, strict=True)):
             if walker.age % _LOOK_EVERY:
                 continue
-            guard = self._guard(walker.place, walker.positions)
+            guard, broken = self._guard(walker.place, walker.positions)
             assert guard.structure.energy is not None
-            if walker.age >= _WARM_AFTER and energy < guard.structure.energy - 2 * guard.tolerance:
+            if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
                 self.guards.append(guard)
                 self._places.append(walker.place)
                 walker.falls += 1
+            elif broken:
+                walker.falls = _FOLLOW
             flies = energy > guard.structure.energy + 10 * guard.tolerance or not np.isfinite(energy)
             if flies or walker.falls >= _FOLLOW:
                 self._walkers[i] = self._begin()
                 anew = True
         return anew
 
-    def _guard(self, place: int, positions: Array) -> Guard:
-        """A guard where a walker is that began at a structure."""
+    def _guard(self, place: int, positions: Array) -> tuple[Guard, bool]:
+        """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)
         atoms = s.atoms.copy()
         atoms.positions = positions.copy()
-        energy = self._lowest[_composition(s)] + half * _KT
+        broken = _broken(s, atoms)
+        energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
-        return Guard(made, 1.5 * np.sqrt(half) * _KT)
+        return Guard(made, 1.5 * np.sqrt(half) * _KT), broken
 
     def _begin(self) -> _Walker:
         place = self._pool[int(self._rng.integers(len(self._pool)))]
@@ -165,7 +171,8 @@ class HotWalks:
         return np.asarray(self._dataset[walker.place].atoms.get_masses(), dtype=np.float64)[:, None]
 
     def _evaluate(self, trainer: _equipot.Trainer) -> tuple[Array, list[Array]]:
-        """Energies and forces; walkers whose atoms meet begin anew."""
+        """Energies and forces; walkers whose atoms meet, or are nowhere, begin anew."""
+        self._walkers = [w if np.isfinite(w.positions).all() else self._begin() for w in self._walkers]
         graphs = self._graphs(self._walkers)
         close = np.flatnonzero(graphs.shortest < self._closest)
         if len(close):
@@ -184,6 +191,14 @@ class HotWalks:
             np.zeros((n, 3), dtype=bool),
             self._cutoff,
         )
+
+
+def _broken(start: Structure, atoms: Atoms) -> bool:
+    """Whether a bond has come apart, and its atoms have not found others."""
+    reach = covalent_radii[atoms.numbers][:, None] + covalent_radii[atoms.numbers]
+    bonds, distances = bonds_apart(start.atoms) == 1, atoms.get_all_distances()
+    anew = ((distances < _BOUND * reach) & ~bonds & ~np.eye(len(atoms), dtype=bool)).any(axis=1)
+    return bool(np.any(bonds & (distances > _APART * reach) & ~anew & ~anew[:, None]))
 
 
 def _composition(structure: Structure) -> bytes:

@@ -38,8 +38,9 @@ Array = NDArray[np.float64]
 _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
 # Guards take turns among the epochs, which have one for so many structures, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
-# Rounds of hot walks, after the first epochs; their evaluations as a part of those of training.
-_WALKS, _WALK_AFTER, _WALK_SHARE = 40, 0.15, 1.5
+# Rounds of hot walks, after the first epochs; their evaluations as a part of those of training, which cost ten times as
+# much each; and at most so many in one round.
+_WALKS, _WALK_AFTER, _WALK_SHARE, _LONGEST_WALK = 40, 0.15, 1.5, 10000
 
 
 def train(
@@ -357,7 +358,8 @@ class _Run:
         if self.walks is None or not self.walks.possible or early or self.epoch % every:
             return
         self.model.set(self.used)
-        if self.walks.run(self.model.trainer(self.head), int(_WALK_SHARE * every * len(self.data.train))):
+        evaluations = min(int(_WALK_SHARE * every * len(self.data.train)), _LONGEST_WALK)
+        if self.walks.run(self.model.trainer(self.head), evaluations):
             self.objective, self.turns = self._assemble()
 
     def _validate(self) -> None:

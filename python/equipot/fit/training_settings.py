@@ -42,9 +42,10 @@ class ModelSettings(Settings):
         "agnesi" spreads short distances out by covalent radii; "none" uses distances as they are.
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy up, within some eV,
-        in copies of structures that are compressed or have two atoms closer than in the data: hot dynamics that leaves
-        the data is pushed back instead of falling into a hole. Molecules of nine atoms and more also walk at 1500 K
-        with the model as it becomes, and where it falls, its energy is kept up, too. Not used in fine-tuning.
+        in copies of structures that are compressed, have two atoms closer than in the data or a bond pulled apart: hot
+        dynamics that leaves the data is pushed back instead of falling into a hole. Molecules of nine atoms and more
+        also walk at 1500 K with the model as it becomes, and where it falls, its energy is kept up, too. Not used in
+        fine-tuning.
     first_skip : bool
         Give the first layer a residual connection from the elements.
     shift : str
