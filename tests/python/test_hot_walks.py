@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import molecule
 from structures import random_atoms
 
@@ -18,7 +18,7 @@ from equipot.fit import train
 from equipot.fit.architecture import new_model
 from equipot.fit.checkpoint import load_checkpoint
 from equipot.fit.datasets import DataSets
-from equipot.fit.hot_walks import HotWalks
+from equipot.fit.hot_walks import HotWalks, _broken
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import write_model
 
@@ -71,6 +71,17 @@ def test_guards_stand_where_the_model_has_fallen(trainer: Any) -> None:
         kinds.add(round(bond, 6))
         assert energy < -4240.0 + bond + (half - 3 * np.sqrt(half)) * kT
     assert 2.5 in kinds  # bonds that this model does not know
+
+
+def test_a_bond_has_come_apart_unless_its_atoms_are_bound_anew() -> None:
+    def broken(symbols: str, before: list[float], after: list[float]) -> bool:
+        start, now = (Atoms(symbols, np.outer(x, [1, 0, 0])) for x in (before, after))
+        return _broken(Structure(start, 0.0, source="memory#0"), now)
+
+    assert not broken("OHO", [0, 1.0, 2.6], [0, 1.3, 2.6])
+    assert broken("OHO", [0, 1.0, 2.6], [0, 1.7, 4.0])
+    assert not broken("OHO", [0, 1.0, 2.6], [0, 1.6, 2.6])  # of the other oxygen now
+    assert not broken("LiO", [0, 1.8], [0, 5.0])  # metals part as ions
 
 
 def test_walks_go_on_to_the_bit(trainer: Any) -> None:

@@ -39,7 +39,7 @@ _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _BOND = 1.25  # times the sum of covalent radii is the longest bond
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
-_NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
+NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
 _ANEW = 1.5  # times the sum of covalent radii; atoms that come as close as this while others part may bind
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
@@ -165,7 +165,7 @@ def _push_contact(
 
 def _pull(atoms: Atoms, apart: Bonds, rng: np.random.Generator) -> float:
     """Pull a bond apart, of a kind drawn by lot; the energy that takes, eV, or zero if there is none to pull."""
-    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, _NONMETALS)
+    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
     i, j, D = _neighbors("ijD", atoms, 2 * _BOND * float(radii.max()))
     bound = (apart[i, j] == 1) & nonmetal[i] & nonmetal[j]
     bound &= np.linalg.norm(D, axis=1) < _BOND * (radii[i] + radii[j])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.guards import Guard, bonds_apart
+from equipot.fit.guards import NONMETALS, Guard, bonds_apart
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
 _APART, _BOUND = 1.6, 1.25  # times the sum of covalent radii; bonds that have come apart, and bonds
 _BOND_ENERGY = 2.5  # eV
-_LEAST_ATOMS = 9  # smaller molecules fluctuate by all their energy
+_LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
 _MOST = 2000  # guards
 
 
@@ -69,7 +69,7 @@ class HotWalks:
         self._pool: list[int] = []
         self._lowest: dict[bytes, float] = {}
         for place, s in enumerate(dataset):
-            if s.energy is not None and len(s) >= _LEAST_ATOMS and not s.atoms.pbc.any():
+            if s.energy is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS and not s.atoms.pbc.any():
                 self._pool.append(place)
                 key = _composition(s)
                 self._lowest[key] = min(self._lowest.get(key, np.inf), s.energy)
@@ -194,11 +194,13 @@ class HotWalks:
 
 
 def _broken(start: Structure, atoms: Atoms) -> bool:
-    """Whether a bond has come apart, and its atoms have not found others."""
-    reach = covalent_radii[atoms.numbers][:, None] + covalent_radii[atoms.numbers]
-    bonds, distances = bonds_apart(start.atoms) == 1, atoms.get_all_distances()
-    anew = ((distances < _BOUND * reach) & ~bonds & ~np.eye(len(atoms), dtype=bool)).any(axis=1)
-    return bool(np.any(bonds & (distances > _APART * reach) & ~anew & ~anew[:, None]))
+    """Whether a bond of non-metals has come apart, and its atoms have not found others."""
+    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
+    bonds = bonds_apart(start.atoms) == 1
+    lengths = atoms.get_all_distances() / (radii[:, None] + radii)
+    np.fill_diagonal(lengths, np.inf)
+    settled = ((lengths < _BOUND) & ~bonds).any(axis=1) | ~nonmetal
+    return bool(np.any(bonds & (lengths > _APART) & ~settled & ~settled[:, None]))
 
 
 def _composition(structure: Structure) -> bytes:
