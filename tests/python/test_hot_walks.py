@@ -81,6 +81,7 @@ def test_a_bond_has_come_apart_unless_its_atoms_are_bound_anew() -> None:
     assert not broken("OHO", [0, 1.0, 2.6], [0, 1.3, 2.6])
     assert broken("OHO", [0, 1.0, 2.6], [0, 1.7, 4.0])
     assert not broken("OHO", [0, 1.0, 2.6], [0, 1.6, 2.6])  # of the other oxygen now
+    assert not broken("OHO", [0, 1.0, 2.6], [0, 1.6, 3.0])  # on the way to it
     assert not broken("LiO", [0, 1.8], [0, 5.0])  # metals part as ions
 
 

@@ -32,7 +32,7 @@ _FRICTION = 0.01 / units.fs
 _LOOK_EVERY = 10  # steps
 _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
-_APART, _BOUND = 1.6, 1.25  # times the sum of covalent radii; bonds that have come apart, and bonds
+_APART, _ANEW = 1.6, 1.5  # times the sum of covalent radii; bonds that have come apart, and atoms that may bind
 _BOND_ENERGY = 2.5  # eV
 _LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
 _MOST = 2000  # guards
@@ -194,12 +194,12 @@ class HotWalks:
 
 
 def _broken(start: Structure, atoms: Atoms) -> bool:
-    """Whether a bond of non-metals has come apart, and its atoms have not found others."""
+    """Whether a bond of non-metals has come apart, and its atoms are not on the way to others."""
     radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
     bonds = bonds_apart(start.atoms) == 1
     lengths = atoms.get_all_distances() / (radii[:, None] + radii)
     np.fill_diagonal(lengths, np.inf)
-    settled = ((lengths < _BOUND) & ~bonds).any(axis=1) | ~nonmetal
+    settled = ((lengths < _ANEW) & ~bonds).any(axis=1) | ~nonmetal
     return bool(np.any(bonds & (lengths > _APART) & ~settled & ~settled[:, None]))
 
 
