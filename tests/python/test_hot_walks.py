@@ -19,6 +19,7 @@ from equipot.fit.architecture import new_model
 from equipot.fit.checkpoint import load_checkpoint
 from equipot.fit.datasets import DataSets
 from equipot.fit.hot_walks import HotWalks, _broken
+from equipot.fit.objective import graph_set
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import write_model
 
@@ -54,13 +55,7 @@ def test_guards_stand_where_the_model_has_fallen(trainer: Any) -> None:
     found = walks.run(trainer, 24 * 300)
     assert found > 0
     assert len(walks.guards) == found
-    graphs = _equipot.GraphSet(
-        [g.structure.atoms.numbers.astype(np.int32) for g in walks.guards],
-        [g.structure.atoms.positions for g in walks.guards],
-        np.zeros((found, 3, 3)),
-        np.zeros((found, 3), dtype=bool),
-        CUTOFF,
-    )
+    graphs = graph_set([g.structure.atoms for g in walks.guards], CUTOFF)
     energies = trainer.evaluate(graphs, np.arange(found))["energy"]
     half, kT = 1.5 * len(data[0]), units.kB * 1500
     kinds = set()

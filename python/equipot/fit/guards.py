@@ -35,12 +35,15 @@ from equipot.data import Structure
 
 Indices = NDArray[np.int64]
 
+NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
+BOND = 1.25
+"""Times the sum of covalent radii is the longest bond."""
+MAY_BIND = 1.5
+"""Times the sum of covalent radii; atoms that are as close as this while others part may bind."""
+
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
-_BOND = 1.25  # times the sum of covalent radii is the longest bond
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
-NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
-_ANEW = 1.5  # times the sum of covalent radii; atoms that come as close as this while others part may bind
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
@@ -109,14 +112,14 @@ def guards(
         else:
             turn = (number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
-            gain = _pull(atoms, apart, rng) if apart is not None and turn == 1 else 0.0
-            moved, known = gain > 0, 0.2
-            if contacts and not moved and turn != 3:
-                moved = _push_contact(atoms, apart, cutoff, limits, rng)
-            elif not moved:
-                moved, known = _push(atoms, cutoff, limits, rng), 0.5
-            if not moved:
-                continue
+            gain, known = (_pull(atoms, rng) if apart is not None and turn == 1 else 0.0), 0.2
+            if gain == 0.0:
+                if contacts and turn != 3:
+                    moved = _push_contact(atoms, apart, cutoff, limits, rng)
+                else:
+                    moved, known = _push(atoms, cutoff, limits, rng), 0.5
+                if not moved:
+                    continue
             gain += _wall(atoms, apart, limits)
         if len(_neighbors("i", atoms, closest)) > 0:
             continue
@@ -148,12 +151,11 @@ def _push_contact(
     i, j, D = _neighbors("ijD", atoms, cutoff)
     kinds = _contacts(atoms, i, j, apart)
     known = (kinds[:, 2] > 1) & (_known(kinds, limits) > 0) & (i != j)
-    there = np.unique(kinds[known], axis=0)
-    if not len(there):
+    edges = _of_one_kind(kinds, known, rng)
+    if not len(edges):
         return False
-    chosen = there[int(rng.integers(len(there)))]
-    edge, length = _nearest(i, D, np.flatnonzero((kinds == chosen).all(axis=1) & known), rng)
-    aim = limits[tuple(chosen.tolist())] * rng.uniform(0.5, 0.95)
+    edge, length = _nearest(i, D, edges, rng)
+    aim = limits[tuple(kinds[edge].tolist())] * rng.uniform(0.5, 0.95)
     follow = np.zeros(len(atoms))
     first = i == i[edge]
     np.maximum.at(follow, j[first], np.exp(-np.sum(np.square(D[first]), axis=1) / _ALONG**2))
@@ -163,33 +165,36 @@ def _push_contact(
     return True
 
 
-def _pull(atoms: Atoms, apart: Bonds, rng: np.random.Generator) -> float:
+def _pull(atoms: Atoms, rng: np.random.Generator) -> float:
     """Pull a bond apart, of a kind drawn by lot; the energy that takes, eV, or zero if there is none to pull."""
     radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
-    i, j, D = _neighbors("ijD", atoms, 2 * _BOND * float(radii.max()))
-    bound = (apart[i, j] == 1) & nonmetal[i] & nonmetal[j]
-    bound &= np.linalg.norm(D, axis=1) < _BOND * (radii[i] + radii[j])
-    if not bound.any():
+    i, j, D = _bonds(atoms)
+    edges = _of_one_kind(_contacts(atoms, i, j, None), nonmetal[i] & nonmetal[j], rng)
+    if not len(edges):
         return 0.0
-    kinds = _contacts(atoms, i, j, apart)
-    there = np.unique(kinds[bound], axis=0)
-    edges = np.flatnonzero(bound & (kinds == there[int(rng.integers(len(there)))]).all(axis=1))
     edge = edges[int(rng.integers(len(edges)))]
-    first, second = i[edge], j[edge]
-    bonds = apart == 1
-    bonds[first, second] = bonds[second, first] = False
-    _, parts = connected_components(csr_array(bonds), directed=False)
-    moved = parts == parts[first]
-    if moved[second]:  # the bond is of a ring
+    bond = {int(i[edge]), int(j[edge])}
+    others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
+    _, parts = connected_components(_matrix(len(atoms), i[others], j[others]), directed=False)
+    moved = parts == parts[i[edge]]
+    if moved[j[edge]]:  # the bond is of a ring
         return 0.0
-    x, before = rng.uniform(0.2, 1.2), atoms.positions.copy()
-    atoms.positions[moved] -= D[edge] * (x / np.linalg.norm(D[edge]))
-    i, j, r = _neighbors("ijd", atoms, 2 * _ANEW * float(radii.max()))
-    pulled = (np.minimum(i, j) == min(first, second)) & (np.maximum(i, j) == max(first, second))
-    if np.any((r < _ANEW * (radii[i] + radii[j])) & (moved[i] != moved[j]) & ~pulled):
-        atoms.positions = before
+    x, after = rng.uniform(0.2, 1.2), atoms.copy()
+    after.positions[moved] -= D[edge] * (x / np.linalg.norm(D[edge]))
+    i, j, r = _neighbors("ijd", after, 2 * MAY_BIND * float(radii.max()))
+    others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
+    if np.any((r < MAY_BIND * (radii[i] + radii[j])) & (moved[i] != moved[j]) & others):
         return 0.0  # it may bind elsewhere
+    atoms.positions = after.positions
     return float(3.5 * np.square(np.expm1(-1.9 * x)))
+
+
+def _of_one_kind(kinds: Indices, usable: NDArray[np.bool_], rng: np.random.Generator) -> Indices:
+    """Draw a kind among the usable pairs of atoms, and give all of these that are of it; none where none is usable."""
+    there = np.unique(kinds[usable], axis=0)
+    if not len(there):
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero((kinds == there[int(rng.integers(len(there)))]).all(axis=1) & usable)
 
 
 def _nearest(i: Indices, D: NDArray[np.float64], edges: Indices, rng: np.random.Generator) -> tuple[int, float]:
@@ -282,14 +287,24 @@ def bonds_apart(atoms: Atoms) -> Bonds:
 
     Images in a periodic cell count as the same atom.
     """
-    radii = covalent_radii[atoms.numbers]
-    i, j, r = _neighbors("ijd", atoms, 2 * _BOND * float(radii.max(initial=0.0)))
-    bound = r < _BOND * (radii[i] + radii[j])
-    n = len(atoms)
-    one = csr_array((np.ones(int(bound.sum()), dtype=np.int32), (i[bound], j[bound])), shape=(n, n))
+    i, j, _ = _bonds(atoms)
+    one = _matrix(len(atoms), i, j)
     once, twice = one.toarray() > 0, (one @ one).toarray() > 0
     np.fill_diagonal(twice, val=False)  # there and back
     return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
+
+
+def _bonds(atoms: Atoms) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """The atoms of bonds, each from both ends, and from the first to the second, Å."""
+    radii = covalent_radii[atoms.numbers]
+    i, j, D = _neighbors("ijD", atoms, 2 * BOND * float(radii.max(initial=0.0)))
+    bound = np.linalg.norm(D, axis=1) < BOND * (radii[i] + radii[j])
+    return i[bound], j[bound], D[bound]
+
+
+def _matrix(n: int, i: Indices, j: Indices) -> csr_array:
+    """How many of the pairs every two of n atoms have."""
+    return csr_array((np.ones(len(i), dtype=np.int32), (i, j)), shape=(n, n))
 
 
 def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: Bonds | None) -> Indices:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.guards import NONMETALS, Guard, bonds_apart
+from equipot.fit.guards import BOND, MAY_BIND, NONMETALS, Guard
+from equipot.fit.objective import graph_set
 
 Array = NDArray[np.float64]
 
@@ -28,11 +29,11 @@ _KT = units.kB * 1500.0  # eV; molecules stay whole for picoseconds
 _WALKERS = 24  # at most
 _ROUND = 50  # steps, or more
 _STEP = 0.5 * units.fs
-_FRICTION = 0.01 / units.fs
+_KEEP = np.exp(-0.01 / units.fs * _STEP)  # of velocities, after a step of friction
 _LOOK_EVERY = 10  # steps
 _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
-_APART, _ANEW = 1.6, 1.5  # times the sum of covalent radii; bonds that have come apart, and atoms that may bind
+_APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
 _BOND_ENERGY = 2.5  # eV
 _LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
 _MOST = 2000  # guards
@@ -141,8 +142,7 @@ class HotWalks:
         """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)
-        atoms = s.atoms.copy()
-        atoms.positions = positions.copy()
+        atoms = self._atoms(place, positions)
         broken = _broken(s, atoms)
         energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
@@ -159,11 +159,11 @@ class HotWalks:
 
     def _move(self, walker: _Walker, forces: Array) -> None:
         """Half a kick, half a drift, the thermostat, and half a drift (Leimkuhler and Matthews, 2013: BAOA)."""
-        masses, keep = self._masses(walker), np.exp(-_FRICTION * _STEP)
+        masses = self._masses(walker)
         walker.velocities += 0.5 * _STEP * forces / masses
         walker.positions += 0.5 * _STEP * walker.velocities
-        kick = np.sqrt((1 - keep**2) * _KT / masses)
-        walker.velocities = keep * walker.velocities + kick * self._rng.normal(size=walker.positions.shape)
+        kick = np.sqrt((1 - _KEEP**2) * _KT / masses)
+        walker.velocities = _KEEP * walker.velocities + kick * self._rng.normal(size=walker.positions.shape)
         walker.positions += 0.5 * _STEP * walker.velocities
         walker.age += 1
 
@@ -173,34 +173,38 @@ class HotWalks:
     def _evaluate(self, trainer: _equipot.Trainer) -> tuple[Array, list[Array]]:
         """Energies and forces; walkers whose atoms meet, or are nowhere, begin anew."""
         self._walkers = [w if np.isfinite(w.positions).all() else self._begin() for w in self._walkers]
-        graphs = self._graphs(self._walkers)
+        graphs = self._graphs()
         close = np.flatnonzero(graphs.shortest < self._closest)
         if len(close):
             for i in close:
                 self._walkers[i] = self._begin()
-            graphs = self._graphs(self._walkers)
+            graphs = self._graphs()
         found = trainer.evaluate(graphs, np.arange(len(graphs), dtype=np.int64))
         return found["energy"], np.split(found["forces"], np.cumsum(graphs.atoms)[:-1])
 
-    def _graphs(self, walkers: Sequence[_Walker]) -> _equipot.GraphSet:
-        n = len(walkers)
-        return _equipot.GraphSet(
-            [self._dataset[w.place].atoms.numbers.astype(np.int32) for w in walkers],
-            [w.positions for w in walkers],
-            np.zeros((n, 3, 3)),
-            np.zeros((n, 3), dtype=bool),
-            self._cutoff,
-        )
+    def _graphs(self) -> _equipot.GraphSet:
+        return graph_set([self._atoms(w.place, w.positions) for w in self._walkers], self._cutoff)
+
+    def _atoms(self, place: int, positions: Array) -> Atoms:
+        atoms: Atoms = self._dataset[place].atoms.copy()
+        atoms.positions[:] = positions
+        return atoms
 
 
 def _broken(start: Structure, atoms: Atoms) -> bool:
     """Whether a bond of non-metals has come apart, and its atoms are not on the way to others."""
-    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
-    bonds = bonds_apart(start.atoms) == 1
-    lengths = atoms.get_all_distances() / (radii[:, None] + radii)
-    np.fill_diagonal(lengths, np.inf)
-    settled = ((lengths < _ANEW) & ~bonds).any(axis=1) | ~nonmetal
+    metal = ~np.isin(atoms.numbers, NONMETALS)
+    lengths, bonds = _lengths(atoms), _lengths(start.atoms) < BOND
+    settled = ((lengths < MAY_BIND) & ~bonds).any(axis=1) | metal
     return bool(np.any(bonds & (lengths > _APART) & ~settled & ~settled[:, None]))
+
+
+def _lengths(atoms: Atoms) -> Array:
+    """Distances in units of the sums of covalent radii, shape (N, N); infinite from an atom to itself."""
+    radii = covalent_radii[atoms.numbers]
+    lengths: Array = atoms.get_all_distances() / (radii[:, None] + radii)
+    np.fill_diagonal(lengths, np.inf)
+    return lengths
 
 
 def _composition(structure: Structure) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
@@ -73,17 +74,21 @@ class Graphs:
         return self._build(indices), np.arange(len(indices), dtype=np.int64)
 
     def _build(self, indices: Indices) -> Any:
-        chosen = [self._structures[int(i)].atoms for i in indices]
         try:
-            return _equipot.GraphSet(
-                [np.ascontiguousarray(a.numbers, dtype=np.int32) for a in chosen],
-                [np.ascontiguousarray(a.positions, dtype=np.float64) for a in chosen],
-                np.array([np.asarray(a.cell) for a in chosen], dtype=np.float64).reshape(-1, 3, 3),
-                np.array([a.pbc for a in chosen], dtype=bool).reshape(-1, 3),
-                self._cutoff,
-            )
+            return graph_set([self._structures[int(i)].atoms for i in indices], self._cutoff)
         except EquipotError as error:
             raise _named(error, [self._structures[int(i)].source for i in indices]) from None
+
+
+def graph_set(atoms: Sequence[Atoms], cutoff: float) -> Any:
+    """The engine's neighbour graphs of structures within a cutoff, Å."""
+    return _equipot.GraphSet(
+        [np.ascontiguousarray(a.numbers, dtype=np.int32) for a in atoms],
+        [np.ascontiguousarray(a.positions, dtype=np.float64) for a in atoms],
+        np.array([np.asarray(a.cell) for a in atoms], dtype=np.float64).reshape(-1, 3, 3),
+        np.array([a.pbc for a in atoms], dtype=bool).reshape(-1, 3),
+        cutoff,
+    )
 
 
 def _named(error: EquipotError, sources: Sequence[str]) -> EquipotError:

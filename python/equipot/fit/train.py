@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
-from equipot.fit.guards import by_species, guards, shortest_by_bonds, unbound
+from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.hot_walks import HotWalks
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.losses import Errors, Labels, Weights
@@ -115,6 +115,11 @@ def _bound(train: DataSet, display: Display) -> DataSet:
     return train
 
 
+def _guarding(made: Sequence[Guard], cutoff: float, head: str) -> Source:
+    """Guards as something to train on."""
+    return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head)
+
+
 def _settings(given: Any, sections: Mapping[str, Any], in_memory: bool) -> tuple[TrainSettings, str]:
     """Give the settings and the folder that the run gets if they name none."""
     settings, name, base, default = gather(TrainSettings, given, sections, in_memory=in_memory)
@@ -165,7 +170,7 @@ class _Run:
                 contacts=unbound(nearest_atoms),
             )
             if made:
-                sources.append(Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), start.head))
+                sources.append(_guarding(made, cutoff, start.head))
             if settings.optimizer.algorithm != "lbfgs":
                 self.walks = HotWalks(data.train, cutoff, SHORTEST, settings.seed)
         if settings.start.replay:
@@ -341,8 +346,7 @@ class _Run:
         """Give all that is trained on, and in which epoch of how many each structure takes part, shape (S, 2)."""
         sources, at_once = list(self.sources), max(_LEAST_AT_ONCE, len(self.data.train) // _STRUCTURES_PER_GUARD)
         if self.walks is not None and self.walks.guards:
-            graphs = Graphs([g.structure for g in self.walks.guards], cutoff_of(self.settings))
-            sources.append(Source(Labels.of_guards(self.walks.guards), graphs, self.head))
+            sources.append(_guarding(self.walks.guards, cutoff_of(self.settings), self.head))
         turns = []
         for source in sources:
             every = -(-len(source.labels) // at_once) if (source.labels.tolerance > 0).any() else 1
