@@ -12,10 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from ase import Atoms
+from copper import copper, dataset
 from models import random_model
 from structures import rattled_crystal
 
 import equipot
+from equipot.data import DataSet
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,3 +124,15 @@ def golden_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no reference data: put them into ../shared or name their folder in EQUIPOT_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def frames() -> list[Atoms]:
+    """Copper, every other crystal strained."""
+    return [copper(seed, strain=0.01 if seed % 2 else 0.0) for seed in range(24)]
+
+
+@pytest.fixture(scope="session")
+def crystal(frames: list[Atoms]) -> DataSet:
+    """The same as a data set."""
+    return dataset(frames)

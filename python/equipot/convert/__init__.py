@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from equipot.convert.checkpoint import CheckpointError
-from equipot.convert.mace import ConversionError, convert_mace
+from equipot.convert.e3nn import ConversionError
+from equipot.convert.mace import convert_mace
 from equipot.modelfile import write_model
 
 __all__ = ["CheckpointError", "ConversionError", "convert_file", "convert_mace"]

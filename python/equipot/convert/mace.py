@@ -13,15 +13,28 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from equipot import EquipotError, __version__
+from equipot import __version__
 from equipot.convert.checkpoint import Stub, parse_checkpoint
+from equipot.convert.e3nn import (
+    ConversionError,
+    activation_of,
+    array_of,
+    by_species,
+    expect,
+    exponent,
+    fields_of,
+    irreps_of,
+    linear_of,
+    name_of,
+    natural_degrees,
+    network_of,
+)
 from equipot.modelfile import FORMAT_VERSION, ModelFile, check_model
 from equipot.product_basis import ProductBasis, product_basis
 
@@ -45,20 +58,6 @@ _PARTS = {
     "pair_repulsion_fn",
 }
 _L_MAX = 4
-_SILU_MOMENT = 1.6791767923989418  # e3nn's sampled second-moment constant of silu, used where a checkpoint lacks it
-
-
-class ConversionError(EquipotError, ValueError):
-    """A model that cannot be carried over exactly."""
-
-
-@dataclass
-class _Block:
-    """One irrep of several: multiplicity, degree and parity."""
-
-    mul: int
-    ell: int
-    parity: int
 
 
 def convert_mace(
@@ -120,7 +119,7 @@ class _Converter:
     def __init__(self, root: Any, heads: Sequence[str] | None, species: Sequence[int | str] | None) -> None:
         self.root = _model_of(root)
         self.arrays: dict[str, np.ndarray] = {}
-        self.numbers = [int(z) for z in _array(self.root, "atomic_numbers").ravel()]
+        self.numbers = [int(z) for z in array_of(self.root, "atomic_numbers").ravel()]
         self.all_heads = [str(head) for head in (self.root.get("heads") or ["Default"])]
         self.keep_heads = _chosen_heads(self.all_heads, heads)
         self.keep = _chosen_species(self.numbers, species)
@@ -131,12 +130,12 @@ class _Converter:
     def convert(self) -> ModelFile:
         root = self.root
         self._refuse_extras()
-        embedding = _linear(root.get("node_embedding").get("linear"), "node embedding")[0]
+        embedding = linear_of(root.get("node_embedding").get("linear"), "node embedding")[0]
         self.channels = embedding.shape[1]
         self.arrays["embedding"] = embedding[self.keep]
         harmonics = root.get("spherical_harmonics")
-        degrees = _irreps(harmonics.get("irreps_out"))
-        self.l_max = _natural_degrees(degrees, "spherical harmonics", channels=1)
+        degrees = irreps_of(harmonics.get("irreps_out"))
+        self.l_max = natural_degrees(degrees, "spherical harmonics", channels=1)
         if self.l_max > _L_MAX:
             raise ConversionError(f"max_ell is {self.l_max}, and equipot goes up to {_L_MAX}")
         if harmonics.get("normalization") != "component" or not harmonics.get("normalize", True):
@@ -157,7 +156,7 @@ class _Converter:
         meta = {
             "version": FORMAT_VERSION,
             "species": [self.numbers[i] for i in self.keep],
-            "cutoff": float(_array(root, "r_max")),
+            "cutoff": float(array_of(root, "r_max")),
             "channels": self.channels,
             "l_max": self.l_max,
             "heads": [self.all_heads[i] for i in self.keep_heads],
@@ -173,7 +172,7 @@ class _Converter:
         root = self.root
         for part in root.get("_modules", {}):
             if part not in _PARTS:
-                raise ConversionError(f"it has the part '{part}' ({_name(root.get(part))}), which is not supported")
+                raise ConversionError(f"it has the part '{part}' ({name_of(root.get(part))}), which is not supported")
         if root.get("embedding_specs"):
             raise ConversionError("it embeds more than the elements (embedding_specs), which is not supported")
         if root.get("use_so3"):
@@ -191,14 +190,14 @@ class _Converter:
 
     def _energies(self) -> None:
         count = len(self.all_heads)
-        e0 = np.atleast_2d(_array(self.root.get("atomic_energies_fn"), "atomic_energies"))
+        e0 = np.atleast_2d(array_of(self.root.get("atomic_energies_fn"), "atomic_energies"))
         if e0.shape != (count, len(self.numbers)):
             raise ConversionError(f"it has atomic energies of shape {e0.shape} for {count} heads")
         scale, shift = np.ones(count), np.zeros(count)
         block = self.root.get("scale_shift")
-        if _name(self.root) == "ScaleShiftMACE":
-            scale = np.broadcast_to(np.atleast_1d(_array(block, "scale")), (count,))
-            shift = np.broadcast_to(np.atleast_1d(_array(block, "shift")), (count,))
+        if name_of(self.root) == "ScaleShiftMACE":
+            scale = np.broadcast_to(np.atleast_1d(array_of(block, "scale")), (count,))
+            shift = np.broadcast_to(np.atleast_1d(array_of(block, "shift")), (count,))
         self.arrays["energy.e0"] = e0[self.keep_heads][:, self.keep]
         self.arrays["energy.scale"] = scale[self.keep_heads].copy()
         self.arrays["energy.shift"] = shift[self.keep_heads].copy()
@@ -206,36 +205,36 @@ class _Converter:
     def _radial(self) -> dict[str, Any]:
         block = self.root.get("radial_embedding")
         basis, cutoff = block.get("bessel_fn"), block.get("cutoff_fn")
-        if _name(cutoff) != "PolynomialCutoff":
-            raise ConversionError(f"its cutoff function is '{_name(cutoff)}', and equipot knows the polynomial one")
+        if name_of(cutoff) != "PolynomialCutoff":
+            raise ConversionError(f"its cutoff function is '{name_of(cutoff)}', and equipot knows the polynomial one")
         radial: dict[str, Any] = {"basis": "", "size": 0}
-        if _name(basis) == "BesselBasis":
-            frequencies = _array(basis, "bessel_weights").ravel()
-            radial |= {"basis": "bessel", "size": frequencies.size, "prefactor": float(_array(basis, "prefactor"))}
+        if name_of(basis) == "BesselBasis":
+            frequencies = array_of(basis, "bessel_weights").ravel()
+            radial |= {"basis": "bessel", "size": frequencies.size, "prefactor": float(array_of(basis, "prefactor"))}
             self.arrays["radial.frequencies"] = frequencies
-        elif _name(basis) == "GaussianBasis":
-            centers = _array(basis, "gaussian_weights").ravel()
+        elif name_of(basis) == "GaussianBasis":
+            centers = array_of(basis, "gaussian_weights").ravel()
             radial |= {"basis": "gaussian", "size": centers.size, "coefficient": float(basis.get("coeff"))}
             self.arrays["radial.centers"] = centers
-        elif _name(basis) == "ChebychevBasis":
+        elif name_of(basis) == "ChebychevBasis":
             radial |= {"basis": "chebyshev", "size": int(basis.get("num_basis"))}
         else:
-            raise ConversionError(f"its radial basis '{_name(basis)}' is not supported")
-        radial["envelope"] = _exponent(cutoff, "cutoff function")
-        if float(_array(cutoff, "r_max")) != float(_array(self.root, "r_max")):
+            raise ConversionError(f"its radial basis '{name_of(basis)}' is not supported")
+        radial["envelope"] = exponent(cutoff, "cutoff function")
+        if float(array_of(cutoff, "r_max")) != float(array_of(self.root, "r_max")):
             raise ConversionError("its cutoff function ends at another distance than its neighbour lists")
         # older versions always multiply the basis by the cutoff and do not have the attribute
         radial["envelope_on"] = "basis" if block.get("apply_cutoff", True) else "weights"
         transform = block.get("distance_transform")
         radial["transform"] = {"type": "none"}
         if transform is not None:
-            if _name(transform) == "AgnesiTransform":
+            if name_of(transform) == "AgnesiTransform":
                 names = ("a", "p", "q")
-                radial["transform"] = {"type": "agnesi"} | {n: float(_array(transform, n)) for n in names}
-            elif _name(transform) == "SoftTransform":
-                radial["transform"] = {"type": "soft", "alpha": float(_array(transform, "alpha"))}
+                radial["transform"] = {"type": "agnesi"} | {n: float(array_of(transform, n)) for n in names}
+            elif name_of(transform) == "SoftTransform":
+                radial["transform"] = {"type": "soft", "alpha": float(array_of(transform, "alpha"))}
             else:
-                raise ConversionError(f"its distance transform '{_name(transform)}' is not supported")
+                raise ConversionError(f"its distance transform '{name_of(transform)}' is not supported")
             self.arrays["radial.transform.radii"] = self._radii(transform)
         return radial
 
@@ -243,48 +242,48 @@ class _Converter:
         block = self.root.get("pair_repulsion_fn")
         if block is None:
             return None
-        if _name(block) != "ZBLBasis":
-            raise ConversionError(f"its pair repulsion '{_name(block)}' is not supported")
-        coefficients = _array(block, "c").ravel()
+        if name_of(block) != "ZBLBasis":
+            raise ConversionError(f"its pair repulsion '{name_of(block)}' is not supported")
+        coefficients = array_of(block, "c").ravel()
         if coefficients.size != 4:
             raise ConversionError("its ZBL repulsion does not have four terms")
         self.arrays["zbl.radii"] = self._radii(block)
         return {
-            "envelope": _exponent(block, "ZBL repulsion"),
-            "exponent": float(_array(block, "a_exp")),
-            "prefactor": float(_array(block, "a_prefactor")),
+            "envelope": exponent(block, "ZBL repulsion"),
+            "exponent": float(array_of(block, "a_exp")),
+            "prefactor": float(array_of(block, "a_prefactor")),
             "c": [float(c) for c in coefficients],
         }
 
     def _radii(self, block: Stub) -> np.ndarray:
-        return _array(block, "covalent_radii").ravel()[[self.numbers[i] for i in self.keep]]
+        return array_of(block, "covalent_radii").ravel()[[self.numbers[i] for i in self.keep]]
 
     # -- layers -----------------------------------------------------------------------------------------------------
 
     def _layer(self, t: int, interaction: Stub, product: Stub, readout: Stub | None, last: bool) -> dict[str, Any]:
         where = f"layer {t + 1}"
-        block = _name(interaction)
+        block = name_of(interaction)
         if block not in _INTERACTIONS:
             raise ConversionError(
                 f"{where} is a '{block}', which is not supported (supported are {', '.join(_INTERACTIONS)})"
             )
         residual, density = _INTERACTIONS[block]
         k, at = self.channels, f"layer.{t}"
-        feats = _irreps(interaction.get("node_feats_irreps"))
-        l_in = _natural_degrees(feats, f"features that enter {where}", k)
+        feats = irreps_of(interaction.get("node_feats_irreps"))
+        l_in = natural_degrees(feats, f"features that enter {where}", k)
         edge = interaction.get("edge_irreps")
-        if edge is not None and [vars(b) for b in _irreps(edge)] != [vars(b) for b in feats]:
+        if edge is not None and [vars(b) for b in irreps_of(edge)] != [vars(b) for b in feats]:
             raise ConversionError(f"{where} passes messages with other channels than its features (edge_irreps)")
-        target = _irreps(interaction.get("irreps_out") or interaction.get("target_irreps"))
-        if _natural_degrees(target, f"messages of {where}", k) != self.l_max:
+        target = irreps_of(interaction.get("irreps_out") or interaction.get("target_irreps"))
+        if natural_degrees(target, f"messages of {where}", k) != self.l_max:
             raise ConversionError(f"the messages of {where} do not have all degrees up to max_ell")
 
-        up = _linear(interaction.get("linear_up"), f"{where}, linear_up")
+        up = linear_of(interaction.get("linear_up"), f"{where}, linear_up")
         for ell in range(l_in + 1):
             self.arrays[f"{at}.up.{ell}"] = up[ell]
 
         paths, columns, rows = self._paths(interaction.get("conv_tp"), where)
-        network = _network(interaction.get("conv_tp_weights"), f"{where}, radial network")
+        network = network_of(interaction.get("conv_tp_weights"), f"{where}, radial network")
         outputs = network[-1]
         if outputs.shape[1] != len(paths) * k:
             raise ConversionError(f"the radial network of {where} does not fit its tensor product")
@@ -294,12 +293,12 @@ class _Converter:
         for i, weights in enumerate(network):
             self.arrays[f"{at}.radial.{i}"] = weights
         if density:
-            for i, weights in enumerate(_network(interaction.get("density_fn"), f"{where}, density network")):
+            for i, weights in enumerate(network_of(interaction.get("density_fn"), f"{where}, density network")):
                 self.arrays[f"{at}.density.{i}"] = weights
 
-        mix = _linear(interaction.get("linear"), f"{where}, linear")
+        mix = linear_of(interaction.get("linear"), f"{where}, linear")
         neighbors = 1.0 if density else float(np.asarray(interaction.get("avg_num_neighbors"), dtype=np.float64))
-        selector = _by_species(interaction.get("skip_tp"), f"{where}, skip_tp")
+        selector = by_species(interaction.get("skip_tp"), f"{where}, skip_tp")
         for ell in range(self.l_max + 1):
             mixed = mix[ell][rows[ell]] / neighbors
             if not residual:
@@ -309,7 +308,7 @@ class _Converter:
 
         contractions, correlation, l_out = self._product_parts(product)
         l_out = 0 if last else l_out  # what leaves the last layer is only read out, and only its scalars
-        out = _linear(product.get("linear"), f"{where}, product linear")
+        out = linear_of(product.get("linear"), f"{where}, product linear")
         skip = residual and bool(product.get("use_sc", True))
         for ell in range(l_out + 1):
             self._contraction(t, ell, contractions[ell], where)
@@ -329,8 +328,8 @@ class _Converter:
 
     def _paths(self, conv: Stub, where: str) -> tuple[list[tuple[int, int, int]], list[int], dict[int, np.ndarray]]:
         """Give the paths sorted by l3, their place in the radial network, and their rows in the linear map by l3."""
-        _expect(conv, ("TensorProduct",), f"{where}, tensor product")
-        in1, in2, out = (_irreps(conv.get(n)) for n in ("irreps_in1", "irreps_in2", "irreps_out"))
+        expect(conv, ("TensorProduct",), f"{where}, tensor product")
+        in1, in2, out = (irreps_of(conv.get(n)) for n in ("irreps_in1", "irreps_in2", "irreps_out"))
         entries = []
         start: dict[int, int] = {}
         first_row = []
@@ -338,7 +337,7 @@ class _Converter:
             first_row.append(start.get(block.ell, 0))
             start[block.ell] = first_row[-1] + block.mul
         for place, instruction in enumerate(conv.get("instructions")):
-            i1, i2, i3, mode, has_weight, weight, _shape = _fields(instruction, 7)
+            i1, i2, i3, mode, has_weight, weight, _shape = fields_of(instruction, 7)
             l1, l2, l3 = in1[i1].ell, in2[i2].ell, out[i3].ell
             if mode != "uvu" or not has_weight or not np.isclose(weight, np.sqrt(2 * l3 + 1), rtol=1e-6):
                 raise ConversionError(f"the tensor product of {where} is not the channel-wise one of MACE")
@@ -354,11 +353,11 @@ class _Converter:
 
     def _product_parts(self, product: Stub) -> tuple[dict[int, Stub], int, int]:
         """Give the contractions by degree, the correlation order and the largest degree of a product block."""
-        _expect(product, ("EquivariantProductBasisBlock",), "product block")
+        expect(product, ("EquivariantProductBasisBlock",), "product block")
         symmetric = product.get("symmetric_contractions")
-        _expect(symmetric, ("SymmetricContraction",), "symmetric contraction")
-        blocks = _irreps(symmetric.get("irreps_out"))
-        l_out = _natural_degrees(blocks, "hidden features (hidden_irreps)", self.channels)
+        expect(symmetric, ("SymmetricContraction",), "symmetric contraction")
+        blocks = irreps_of(symmetric.get("irreps_out"))
+        l_out = natural_degrees(blocks, "hidden features (hidden_irreps)", self.channels)
         if l_out > 2:
             raise ConversionError(f"its hidden features have l = {l_out}, and equipot goes up to 2")
         members = symmetric.get("contractions").get("_modules").values()
@@ -415,20 +414,20 @@ class _Converter:
         if readout is None:
             return "none"
         count, keep = len(self.all_heads), self.keep_heads
-        if _name(readout) == "LinearReadoutBlock":
-            weights = _linear(readout.get("linear"), f"{where}, readout")[0]
+        if name_of(readout) == "LinearReadoutBlock":
+            weights = linear_of(readout.get("linear"), f"{where}, readout")[0]
             if weights.shape != (self.channels, count):
                 raise ConversionError(f"the readout of {where} gives {weights.shape[1]} numbers for {count} heads")
             self.arrays[f"{at}.0"] = weights.T[keep]
             return "linear"
-        if _name(readout) != "NonLinearReadoutBlock":
-            raise ConversionError(f"the readout of {where} is a '{_name(readout)}', which is not supported")
-        activation, moment = _activation(readout.get("non_linearity"), where)
+        if name_of(readout) != "NonLinearReadoutBlock":
+            raise ConversionError(f"the readout of {where} is a '{name_of(readout)}', which is not supported")
+        activation, moment = activation_of(readout.get("non_linearity"), where)
         if self.activation not in (None, activation):
             raise ConversionError("its readouts have different activations")
         self.activation = activation
-        first = _linear(readout.get("linear_1"), f"{where}, readout")[0]
-        second = _linear(readout.get("linear_2"), f"{where}, readout")[0] * moment
+        first = linear_of(readout.get("linear_1"), f"{where}, readout")[0]
+        second = linear_of(readout.get("linear_2"), f"{where}, readout")[0] * moment
         if second.shape != (first.shape[1], count):
             raise ConversionError(f"the readout of {where} gives {second.shape[1]} numbers for {count} heads")
         width = first.shape[1]
@@ -439,7 +438,7 @@ class _Converter:
         return "mlp"
 
 
-# -- pieces of e3nn and torch -----------------------------------------------------------------------------------------
+# -- parts of the model -----------------------------------------------------------------------------------------------
 
 
 def _model_of(root: Any) -> Stub:
@@ -458,198 +457,12 @@ def _model_of(root: Any) -> Stub:
     return root
 
 
-def _name(stub: Any) -> str:
-    if isinstance(stub, Stub):
-        return stub.stub_name
-    if isinstance(stub, type) and issubclass(stub, Stub):
-        return stub.stub_name
-    return type(stub).__name__
-
-
-def _expect(stub: Any, names: tuple[str, ...], where: str) -> None:
-    if _name(stub) not in names:
-        raise ConversionError(f"its {where} is a '{_name(stub)}' instead of a '{names[0]}'")
-
-
-def _array(stub: Stub, name: str) -> np.ndarray:
-    value = stub.get(name)
-    if value is None:
-        raise ConversionError(f"its {_name(stub)} lacks '{name}'")
-    array = np.asarray(value)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def _exponent(stub: Stub, where: str) -> int:
-    value = float(_array(stub, "p"))
-    if value != int(value) or value < 1:
-        raise ConversionError(f"the exponent of its {where} is {value}, not a whole number")
-    return int(value)
-
-
-def _fields(stub: Any, count: int) -> tuple[Any, ...]:
-    """Give the fields of a named tuple of e3nn."""
-    fields = tuple(stub.stub_args) if isinstance(stub, Stub) else tuple(stub)
-    if len(fields) == 1 and isinstance(fields[0], tuple):
-        fields = fields[0]
-    if len(fields) != count:
-        raise ConversionError(f"an instruction of e3nn has {len(fields)} fields instead of {count}")
-    return fields
-
-
-def _irreps(stub: Any) -> list[_Block]:
-    """Read e3nn Irreps, pickled as tuples within tuples or written as text."""
-    if isinstance(stub, Stub):
-        (items,) = stub.stub_args or ((),)
-    else:
-        items = stub
-    if isinstance(items, str):
-        return [_block_from_text(part) for part in items.replace(" ", "").split("+") if part]
-    blocks = []
-    for item in items:
-        mul, irrep = _fields(item, 2)
-        ell, parity = _fields(irrep, 2)
-        blocks.append(_Block(int(mul), int(ell), int(parity)))
-    return blocks
-
-
-def _block_from_text(text: str) -> _Block:
-    mul, _, irrep = text.rpartition("x")
-    return _Block(int(mul or 1), int(irrep[:-1]), {"e": 1, "o": -1}[irrep[-1]])
-
-
-def _natural_degrees(blocks: list[_Block], what: str, channels: int) -> int:
-    """Give the largest degree, if all degrees up to it are there once, with parity (-1)^l and `channels` channels."""
-    for ell, block in enumerate(blocks):
-        if block.ell != ell or block.parity != (-1) ** ell or block.mul != channels:
-            text = "+".join(f"{b.mul}x{b.ell}{'e' if b.parity == 1 else 'o'}" for b in blocks)
-            raise ConversionError(
-                f"the {what} are {text}, and equipot needs {channels} channels of every degree 0..l with parity (-1)^l"
-            )
-    return len(blocks) - 1
-
-
-def _linear(stub: Any, where: str) -> dict[int, np.ndarray]:
-    """Give the matrices [in, out] of an e3nn Linear by degree, normalisation included."""
-    _expect(stub, ("Linear",), where)
-    if not stub.stub_module.startswith("e3nn."):
-        raise ConversionError(f"its {where} is a '{stub.stub_module}.Linear' instead of e3nn's")
-    if np.size(stub.get("bias", ())):
-        raise ConversionError(f"its {where} has a bias, which is not supported")
-    weights = _array(stub, "weight").ravel()
-    blocks_in, blocks_out = _irreps(stub.get("irreps_in")), _irreps(stub.get("irreps_out"))
-    matrices = {}
-    for ell in {b.ell for b in blocks_out}:
-        shape = (sum(b.mul for b in blocks_in if b.ell == ell), sum(b.mul for b in blocks_out if b.ell == ell))
-        if shape[0] * shape[1] > weights.size:
-            raise ConversionError(f"its {where} has fewer weights than its irreps need")
-        matrices[ell] = np.zeros(shape)
-    starts_in, starts_out = _starts(blocks_in), _starts(blocks_out)
-    used = 0
-    for instruction in stub.get("instructions"):
-        i_in, i_out, shape, weight = _fields(instruction, 4)
-        rows, columns = (int(n) for n in shape)
-        part = weights[used : used + rows * columns].reshape(rows, columns)
-        used += part.size
-        r, c = starts_in[i_in], starts_out[i_out]
-        matrices[blocks_out[i_out].ell][r : r + rows, c : c + columns] = part * float(weight)
-    if used != weights.size:
-        raise ConversionError(f"its {where} has {weights.size} weights for {used} places")
-    return matrices
-
-
-def _by_species(stub: Any, where: str) -> dict[int, np.ndarray]:
-    """Give the matrices [element, in, out] of a fully connected product with one-hot elements, by degree."""
-    _expect(stub, ("FullyConnectedTensorProduct",), where)
-    weights = _array(stub, "weight").ravel()
-    in1, in2, out = (_irreps(stub.get(n)) for n in ("irreps_in1", "irreps_in2", "irreps_out"))
-    matrices: dict[int, np.ndarray] = {}
-    used = 0
-    for instruction in stub.get("instructions"):
-        i1, i2, i3, mode, has_weight, weight, _shape = _fields(instruction, 7)
-        ell = out[i3].ell
-        if mode != "uvw" or not has_weight or in2[i2].ell != 0 or in1[i1].ell != ell or ell in matrices:
-            raise ConversionError(f"its {where} is not a map by element")
-        shape = (in1[i1].mul, in2[i2].mul, out[i3].mul)
-        part = weights[used : used + int(np.prod(shape))].reshape(shape)
-        used += part.size
-        # the coupling (l, 0, l) is 1/sqrt(2l+1) times the identity
-        matrices[ell] = part.transpose(1, 0, 2) * (float(weight) / np.sqrt(2 * ell + 1))
-    if used != weights.size:
-        raise ConversionError(f"its {where} has {weights.size} weights for {used} places")
-    return matrices
-
-
-def _starts(blocks: list[_Block]) -> list[int]:
-    """Give the first channel of each block among the blocks of its degree."""
-    total: dict[int, int] = {}
-    starts = []
-    for block in blocks:
-        starts.append(total.get(block.ell, 0))
-        total[block.ell] = starts[-1] + block.mul
-    return starts
-
-
-def _network(stub: Any, where: str) -> list[np.ndarray]:
-    """Give the matrices [in, out] of an e3nn FullyConnectedNet with silu between them, normalisations included."""
-    _expect(stub, ("FullyConnectedNet",), where)
-    members = stub.get("_modules")
-    layers = [members[f"layer{i}"] for i in range(len(members))]
-    result, gain = [], 1.0
-    for i, layer in enumerate(layers):
-        weight, act = _array(layer, "weight"), layer.get("act")
-        variance_in, variance_out = float(layer.get("var_in", 1.0)), float(layer.get("var_out", 1.0))
-        scale = gain / np.sqrt(float(layer.get("h_in", weight.shape[0])) * variance_in)
-        last = i == len(layers) - 1
-        if last != (act is None):
-            raise ConversionError(f"its {where} does not have activations exactly between its layers")
-        gain = np.sqrt(variance_out)
-        if last:
-            scale *= gain
-        else:
-            function, moment = _normalized(act)
-            if function != "silu":
-                raise ConversionError(f"its {where} has the activation '{function}', and equipot knows silu")
-            gain *= moment
-        result.append(weight * scale)
-    return result
-
-
-def _normalized(stub: Any) -> tuple[str, float]:
-    """Give name and factor of an activation that e3nn normalised to unit second moment."""
-    if _name(stub) != "normalize2mom":
-        return _name(stub), 1.0
-    function = _name(stub.get("f"))
-    constant = stub.get("cst")
-    if stub.get("_is_id", False):
-        return function, 1.0
-    if constant is None:
-        if function != "silu":
-            raise ConversionError(f"it does not say how the activation '{function}' is normalised")
-        constant = _SILU_MOMENT
-    return function, float(np.asarray(constant))
-
-
-def _activation(stub: Any, where: str) -> tuple[str, float]:
-    """Give name and factor of the activation of a readout."""
-    _expect(stub, ("Activation",), f"activation of {where}")
-    acts = stub.get("acts")
-    acts = acts.children() if isinstance(acts, Stub) else list(acts or [])
-    if not acts or all(act is None for act in acts):
-        return "identity", 1.0
-    if len(acts) != 1:
-        raise ConversionError(f"the readout of {where} has several activations")
-    function, moment = _normalized(acts[0])
-    if function not in ("silu", "tanh", "abs"):
-        raise ConversionError(f"the readout of {where} has the activation '{function}', which is not supported")
-    return function, moment
-
-
 def _contraction_weights(contraction: Stub, n: int, order: int) -> np.ndarray:
     """Give the weights [elements, paths, channels] of order `n`: the highest apart, the others from high to low."""
     weights = contraction.get("weights")
     if contraction.has("weights_max"):
         if n == order:
-            return _array(contraction, "weights_max")
+            return array_of(contraction, "weights_max")
         return np.asarray(weights.children()[order - n - 1], dtype=np.float64)
     # the oldest versions keep them all in a dictionary by order
     return np.asarray(weights.get(str(n)), dtype=np.float64)
@@ -769,13 +582,13 @@ def _card(model: ModelFile, root: Stub, file: str, sha256: str) -> dict[str, Any
     elements = ", ".join(_symbol(z) for z in meta["species"])
     return {
         "title": title,
-        "description": f"{_name(root)} for {elements}; {len(meta['layers'])} layers, {meta['channels']} channels, "
+        "description": f"{name_of(root)} for {elements}; {len(meta['layers'])} layers, {meta['channels']} channels, "
         f"cutoff {meta['cutoff']:g} Å.",
         "origin": {
             "program": "mace-torch",
             "version": "not recorded in the checkpoint",
-            "class": _name(root),
-            "interactions": [_name(block) for block in interactions],
+            "class": name_of(root),
+            "interactions": [name_of(block) for block in interactions],
             "average_neighbors": [
                 float(np.asarray(block.get("avg_num_neighbors"), dtype=np.float64)) for block in interactions
             ],

@@ -234,8 +234,7 @@ def _labels(dataset: DataSet) -> list[Finding]:
                 "warning",
                 "labels",
                 "no structure has an energy, forces or a stress, so nothing can be fitted to them; if they are there "
-                "under "
-                "other names, name the keys",
+                "under other names, name the keys",
             )
         ]
     for name, count in counts.items():
@@ -267,8 +266,7 @@ def _units_of_atoms(dataset: DataSet) -> list[Finding]:
                         "error",
                         "energy units",
                         f"the isolated {chemical_symbols[z]} atom has {s.energy:.2f}, its energy in {unit}; convert "
-                        "all "
-                        "energies to eV",
+                        "all energies to eV",
                         (s.source,),
                     )
                 ]
@@ -424,8 +422,7 @@ def _far_out(dataset: DataSet, values: NDArray[np.float64], what: str, unit: str
             "note",
             "outliers",
             f"{_are(len(bad), 'structure has', 'structures have')} {what} far from the rest of their config_type (up "
-            "to "
-            f"{values[bad[0]]:.3g} {unit}); they weigh heavily in least squares",
+            f"to {values[bad[0]]:.3g} {unit}); they weigh heavily in least squares",
             tuple(dataset[i].source for i in bad[:5]),
         )
     ]

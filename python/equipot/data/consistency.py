@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from equipot.data.reading import unit_of_stress
+from equipot.data.labels import unit_of_stress
 from equipot.data.structures import DataSet, Finding
 
 # Structures of one composition that are compared with each other, and groups of them.
@@ -316,7 +316,6 @@ def _stiffness(dataset: DataSet) -> Finding | None:
             "warning",
             "stress",
             f"half of the structures have a pressure above {np.median(sizes) * _GPA:.0f} GPa; if that is not meant, "
-            "the "
-            "stresses are in GPa or kbar, and eV/Å³ are expected",
+            "the stresses are in GPa or kbar, and eV/Å³ are expected",
         )
     return None

@@ -99,8 +99,7 @@ def _isolated(dataset: DataSet) -> dict[int, float]:
         if before and before[0] == said and abs(before[1] - structure.energy) > 1e-3:
             raise EquipotError(
                 f"two isolated atoms of {chemical_symbols[z]} have different energies: {before[2]} {before[1]:.4f} eV "
-                "and "
-                f"{structure.source} {structure.energy:.4f} eV; remove one of them or give the energy yourself"
+                f"and {structure.source} {structure.energy:.4f} eV; remove one of them or give the energy yourself"
             )
         if before is None or (said and not before[0]):
             found[z] = (said, structure.energy, structure.source)
@@ -141,8 +140,7 @@ def _absurd(dataset: DataSet, energies: Mapping[int, float]) -> str:
         return ""
     return (
         f". Warning: with them the mean energy is {mean:+.1f} eV per atom, and atoms bind with 0 to −10: look whether "
-        "they "
-        "belong to the same level of theory and unit as the data"
+        "they belong to the same level of theory and unit as the data"
     )
 
 

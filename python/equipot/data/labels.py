@@ -1,0 +1,348 @@
+"""Labels of frames: which keys hold energies, forces, stresses and virials, and their values in eV and Å."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from equipot import EquipotError
+from equipot.data.frames import FrameFile
+from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, words
+from equipot.data.structures import DataSet, Finding, Structure
+
+# eV/Å³ in the units that stresses are often left in.
+_GPA = 160.21766208
+
+
+def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
+    """Choose the keys of one file and make structures of its frames."""
+    findings: list[Finding] = []
+    keys = _choose(file, named, findings)
+    data = DataSet(findings=findings)
+    taken: dict[str, Counter[str]] = {"energy": Counter(), "forces": Counter(), "virial": Counter()}
+    clashes = _Clashes(file, keys)
+    skewed: list[str] = []
+    no_volume: list[str] = []
+    for number, atoms, values in file.frames:
+        where = f"{file.name}, frame {number}"
+        bare = _bare(atoms, where)
+        source = f"{file.name}#{number}"
+        structure = Structure(bare, config_type=_config_type(values.get(config_type_key)), source=source)
+        energy, forces = (_present(values, keys[quantity]) for quantity in ("energy", "forces"))
+        if energy is not None:
+            structure.energy = _energy(energy, keys["energy"], where)
+            taken["energy"][keys["energy"]] += 1
+        if forces is not None:
+            structure.forces = _forces(forces, keys["forces"], bare, where)
+            taken["forces"][keys["forces"]] += 1
+        tensors: dict[str, NDArray[np.float64]] = {}
+        for quantity in ("virial", "stress"):
+            value = _present(values, keys[quantity])
+            if value is None:
+                continue
+            tensor = _tensor(value, keys[quantity], where)
+            # Far above what writing with few digits does to a symmetric tensor.
+            if np.abs(tensor - tensor.T).max() > 1e-3 * np.abs(tensor).max() + 1e-4:
+                skewed.append(source)
+            tensor = 0.5 * (tensor + tensor.T)
+            if quantity == "stress":
+                if bare.cell.rank < 3:
+                    no_volume.append(source)
+                    continue
+                tensor = -bare.get_volume() * tensor
+            tensors[quantity] = tensor
+        if tensors:
+            # A virial needs no volume and its sign is never in doubt, so it counts where a file has both.
+            quantity = "virial" if "virial" in tensors and (named["stress"] is None or named["virial"]) else "stress"
+            quantity = quantity if quantity in tensors else next(iter(tensors))
+            structure.virial = tensors[quantity]
+            taken["virial"][keys[quantity]] += 1
+            clashes.add(source, tensors)
+        data.structures.append(structure)
+    data.keys_taken = {quantity: dict(counts) for quantity, counts in taken.items() if counts}
+    findings += clashes.findings()
+    if skewed:
+        findings.append(
+            Finding(
+                "warning",
+                "stress",
+                f"{file.name}: {_count(skewed)} stresses or virials that are not symmetric; the mean of both sides was "
+                "taken, but look whether the order of their components is xx, yy, zz, yz, xz, xy",
+                tuple(skewed[:5]),
+            )
+        )
+    if no_volume:
+        findings.append(
+            Finding(
+                "note",
+                "stress",
+                f"{file.name}: {_count(no_volume)} a stress but no cell with a volume; it was left out",
+                tuple(no_volume[:5]),
+            )
+        )
+    _partly(file, keys, data, findings)
+    return data
+
+
+def _choose(file: FrameFile, named: dict[Quantity, str | None], findings: list[Finding]) -> dict[str, str]:
+    """One key for each quantity; "" where a file has none."""
+    further = {word for key in named.values() if key for word in words(key)} - {"energy", "forces", "force", "stress"}
+    keys: dict[str, str] = dict.fromkeys(QUANTITIES, "")
+    family: frozenset[str] | None = None
+    for quantity in QUANTITIES:
+        key = named[quantity]
+        if key is not None:
+            if key in file.keys:
+                keys[quantity] = key
+            else:
+                findings.append(
+                    Finding("warning", "keys", f"{file.name} has no key '{key}', so its structures have no {quantity}")
+                )
+        elif (quantity == "stress" and named["virial"]) or (quantity == "virial" and named["stress"]):
+            continue
+        else:
+            candidates = [key for key in file.keys if quantity_of(key, further) == quantity]
+            keys[quantity] = _best(file, quantity, candidates, family, further, findings)
+        if keys[quantity] and family is None:
+            family = origin(keys[quantity], further)
+    _one_family(file, keys, further, named, findings)
+    return keys
+
+
+def _best(
+    file: FrameFile,
+    quantity: Quantity,
+    candidates: list[str],
+    family: frozenset[str] | None,
+    further: set[str],
+    findings: list[Finding],
+) -> str:
+    if not candidates:
+        return ""
+    most = max(file.keys[key] for key in candidates)
+    # A key that most structures lack is not what the file is about, however well it is named.
+    common = [key for key in candidates if 2 * file.keys[key] >= most]
+    best = min(common, key=lambda key: (*rank(key, family, further), -file.keys[key], key))
+    others = [key for key in candidates if key != best and not _same(file, best, key)]
+    if others:
+        listed = ", ".join(f"{key} ({file.keys[key]})" for key in others)
+        free = quantity == "energy" and all("free" in key.lower() for key in others)
+        findings.append(
+            Finding(
+                "note" if free else "warning",
+                "keys",
+                f"{file.name}: {quantity} taken from '{best}' ({file.keys[best]} structures), but there are also "
+                f"{listed} "
+                f"with other numbers; to take another, name it: --{quantity}-key {others[0]}"
+                + (" (forces are derivatives of the free energy where electrons are smeared)" if free else ""),
+            )
+        )
+    return best
+
+
+def _same(file: FrameFile, first: str, second: str) -> bool:
+    """Whether two keys hold the same numbers wherever both are."""
+    for _, _, values in file.frames:
+        if first in values and second in values:
+            try:
+                one, two = (np.asarray(values[key], dtype=float).ravel() for key in (first, second))
+            except (TypeError, ValueError):
+                return False
+            if one.shape != two.shape or not np.allclose(one, two, rtol=1e-9, atol=1e-6):
+                return False
+    return True
+
+
+def _one_family(
+    file: FrameFile,
+    keys: dict[str, str],
+    further: set[str],
+    named: dict[Quantity, str | None],
+    findings: list[Finding],
+) -> None:
+    """Say so when labels seem to come from different calculations."""
+    if keys["energy"] and keys["forces"] and not (named["energy"] and named["forces"]):
+        apart = origin(keys["energy"], further) != origin(keys["forces"], further)
+        if apart:
+            findings.append(
+                Finding(
+                    "warning",
+                    "keys",
+                    f"{file.name}: energies are from '{keys['energy']}' but forces from '{keys['forces']}', which may "
+                    "be another calculation; if so, name the keys that belong together",
+                )
+            )
+
+
+def _partly(file: FrameFile, keys: dict[str, str], data: DataSet, findings: list[Finding]) -> None:
+    """Say which labels only part of a file has, while another key has them for the rest."""
+    for quantity in ("energy", "forces"):
+        key = keys[quantity]
+        without = [s.source for s in data if getattr(s, quantity) is None]
+        if not key or not without:
+            continue
+        numbers = {int(source.rsplit("#", 1)[1]) for source in without}
+        others = {
+            other
+            for number, _, values in file.frames
+            if number in numbers
+            for other in values
+            if other != key and quantity_of(other) == quantity
+        }
+        if others:
+            findings.append(
+                Finding(
+                    "warning",
+                    "keys",
+                    f"{file.name}: {_count(without)} no '{key}' but {' and '.join(sorted(others))}, and count as "
+                    f"without {quantity}; give them the same key if they belong to the same reference",
+                    tuple(without[:5]),
+                )
+            )
+
+
+class _Clashes:
+    """Compares virials with stresses where a file has both."""
+
+    def __init__(self, file: FrameFile, keys: dict[str, str]) -> None:
+        self.file, self.keys = file, keys
+        self.virials: list[NDArray[np.float64]] = []
+        self.stresses: list[NDArray[np.float64]] = []
+        self.sources: list[str] = []
+
+    def add(self, source: str, tensors: dict[str, NDArray[np.float64]]) -> None:
+        if len(tensors) == 2:
+            self.virials.append(tensors["virial"])
+            self.stresses.append(tensors["stress"])
+            self.sources.append(source)
+
+    def findings(self) -> list[Finding]:
+        if not self.sources:
+            return []
+        virials, stresses = np.array(self.virials), np.array(self.stresses)
+        apart = np.abs(virials - stresses).max(axis=(1, 2))
+        # A few digits of a stress in GPa are enough to be called the same; 5 meV covers virials near zero.
+        bad = np.flatnonzero(apart > 0.01 * np.abs(virials).max(axis=(1, 2)) + 5e-3)
+        name = f"{self.file.name}: '{self.keys['virial']}' and '{self.keys['stress']}'"
+        if not len(bad):
+            return [Finding("ok", "stress", f"{name} agree in {len(self.sources)} structures")]
+        ratio = float((virials * stresses).sum() / max((virials * virials).sum(), 1e-300))
+        guess = unit_of_stress(ratio)
+        return [
+            Finding(
+                "warning",
+                "stress",
+                f"{name} disagree in {len(bad)} of {len(self.sources)} structures (virial should be minus volume times "
+                f"stress){': ' + guess if guess else ''}; the wrong one has to go, or name the right one with "
+                f"--stress-key or --virial-key",
+                tuple(self.sources[i] for i in bad[:5]),
+            )
+        ]
+
+
+def unit_of_stress(ratio: float) -> str:
+    """What a stress that is `ratio` times the right one in eV/Å³ seems to be; "" when that is not known."""
+    units = {"": 1.0, "GPa": _GPA, "kbar": 10 * _GPA, "bar": 1e4 * _GPA, "Hartree/Bohr³": 1 / 183.63}
+    for unit, factor in units.items():
+        if factor / 1.15 < abs(ratio) < factor * 1.15:
+            if ratio > 0:
+                return f"the stress seems to be in {unit}" if unit else ""
+            sign = "the stress seems to have the opposite sign (compression positive)"
+            return f"{sign} and to be in {unit}" if unit else sign
+    return ""
+
+
+def _count(sources: Sequence[str]) -> str:
+    return "1 structure has" if len(sources) == 1 else f"{len(sources)} structures have"
+
+
+def _present(values: dict[str, Any], key: str) -> Any:
+    value = values.get(key) if key else None
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+
+def _config_type(value: Any) -> str:
+    return "default" if value is None or str(value).strip() == "" else str(value).strip()
+
+
+def _bare(atoms: Atoms, where: str) -> Atoms:
+    if len(atoms) == 0:
+        raise EquipotError(f"{where}: there are no atoms in it")
+    numbers = atoms.numbers
+    strange = np.flatnonzero((numbers < 1) | (numbers >= len(chemical_symbols)))
+    if len(strange):
+        raise EquipotError(f"{where}: atom {strange[0]} (counted from 0) is no chemical element")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise EquipotError(f"{where}: the position of {_atom(atoms, bad[0])} is not finite")
+    cell = np.asarray(atoms.cell)
+    if not np.isfinite(cell).all():
+        raise EquipotError(f"{where}: the cell is not finite")
+    if np.any(atoms.pbc) and (
+        np.any(atoms.cell.lengths()[atoms.pbc] == 0) or (np.all(atoms.pbc) and atoms.cell.rank < 3)
+    ):
+        raise EquipotError(f"{where}: it is periodic along a direction for which it has no cell vector")
+    if np.any(atoms.pbc):
+        thick = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.complete()), axis=0)[atoms.pbc]
+        # Below what any crystal has; the images within a cutoff would be more than can be counted.
+        if not thick.min() > 0.5:
+            raise EquipotError(
+                f"{where}: its periodic cell is only {thick.min():.2g} Å thick; look at the cell vectors"
+            )
+    return Atoms(numbers=numbers, positions=atoms.positions, cell=cell, pbc=atoms.pbc)
+
+
+def _numbers(value: Any, key: str, where: str) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iuf":
+            raise TypeError
+        return numbers.astype(np.float64)
+    except (TypeError, ValueError):
+        shown = str(value) if len(str(value)) < 40 else str(value)[:37] + "…"
+        raise EquipotError(f"{where}: '{key}' is {shown!r}, which is no number") from None
+
+
+def _energy(value: Any, key: str, where: str) -> float:
+    numbers = _numbers(value, key, where)
+    if numbers.size != 1:
+        raise EquipotError(f"{where}: '{key}' holds {numbers.size} numbers, and an energy is one")
+    energy = float(numbers.ravel()[0])
+    if not np.isfinite(energy):
+        raise EquipotError(f"{where}: the energy '{key}' is {energy}; leave out such a calculation")
+    return energy
+
+
+def _forces(value: Any, key: str, atoms: Atoms, where: str) -> NDArray[np.float64]:
+    numbers = _numbers(value, key, where)
+    if numbers.size != 3 * len(atoms) or numbers.shape[0] not in (len(atoms), 3 * len(atoms)):
+        raise EquipotError(
+            f"{where}: '{key}' has the shape {numbers.shape}, and forces of {len(atoms)} atoms need {len(atoms)} x 3"
+        )
+    forces = np.ascontiguousarray(numbers.reshape(-1, 3))
+    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+    if len(bad):
+        raise EquipotError(
+            f"{where}: the force '{key}' on {_atom(atoms, bad[0])} is not finite; leave out such a calculation"
+        )
+    return forces
+
+
+def _tensor(value: Any, key: str, where: str) -> NDArray[np.float64]:
+    numbers = _numbers(value, key, where).ravel()
+    if numbers.size not in (6, 9):
+        raise EquipotError(f"{where}: '{key}' holds {numbers.size} numbers; it needs 9, or 6 as xx, yy, zz, yz, xz, xy")
+    if not np.isfinite(numbers).all():
+        raise EquipotError(f"{where}: '{key}' is not finite; leave out such a calculation")
+    return numbers.reshape(3, 3) if numbers.size == 9 else numbers[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+
+
+def _atom(atoms: Atoms, index: int) -> str:
+    return f"atom {index} ({chemical_symbols[atoms.numbers[index]]}, counted from 0)"
