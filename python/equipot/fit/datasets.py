@@ -59,11 +59,13 @@ class DataSettings(Settings):
 
     def relative_to(self, folder: Path) -> DataSettings:
         """The same settings with paths taken as relative to `folder`."""
+        files = {name: joined(folder, getattr(self, name)) for name in ("train", "valid", "test")}
+        return replace(self, **files)
 
-        def joined(paths: Sequence[str]) -> tuple[str, ...]:
-            return tuple(os.path.abspath(folder / path) for path in paths)
 
-        return replace(self, train=joined(self.train), valid=joined(self.valid), test=joined(self.test))
+def joined(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    """Absolute paths of files that are named relative to a folder."""
+    return tuple(os.path.abspath(folder / path) for path in paths)
 
 
 @dataclass

@@ -105,11 +105,31 @@ def _ratio(graphs: Any) -> float:
 
 @dataclass
 class Source:
-    """Structures that belong to one head of the model."""
+    """Structures that belong to one head of the model.
+
+    Attributes
+    ----------
+    labels : Labels
+        What the model should give for them.
+    graphs : Graphs
+        Their neighbours.
+    head : str
+        The head.
+    per_epoch : int, optional
+        How many of them an epoch takes, by turns; all if left out.
+    """
 
     labels: Labels
     graphs: Graphs
     head: str = ""
+    per_epoch: int | None = None
+
+    @property
+    def turns(self) -> Indices:
+        """In which epoch of how many each structure takes part, shape (S, 2)."""
+        number = np.arange(len(self.labels))
+        every = 1 if self.per_epoch is None else max(-(-len(number) // self.per_epoch), 1)
+        return np.column_stack([number % every, np.full(len(number), every)])
 
 
 class Weighted:

@@ -7,7 +7,9 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather, nearest, to_dict
 from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
-from equipot.fit.training_settings import TrainSettings
+from equipot.fit.teachers import Teachers, read_taught, teach, write_taught
+from equipot.fit.training_settings import TeacherSettings, TrainSettings
 from equipot.modelfile import read_model, write_model
 from equipot.potential import set_threads
 
@@ -91,16 +94,78 @@ def train(
     run_folder = RunFolder(path, chosen, resume)
     try:
         with wish_to_stop() as stopped:
-            try:
-                run = _Run(chosen, data, run_folder, display, stopped)
-            except EquipotError:
-                run_folder.discard()
-                raise
+            taught = run_folder.path / "taught.xyz"
+            if chosen.taught and not taught.exists():
+                unfinished = _teach(chosen, data, run_folder, taught, display, stopped)
+                if unfinished is not None:
+                    return unfinished
+            run = _begin(chosen, data, run_folder, display, stopped, taught if chosen.taught else None)
             run.go()
             return run.finish()
     finally:
         display.close()
         run_folder.close()
+
+
+def _teach(
+    settings: TrainSettings,
+    data: DataSets,
+    folder: RunFolder,
+    taught: Path,
+    display: Display,
+    stopped: Callable[[], str],
+) -> Path | None:
+    """Train the teachers and write what they teach; where training stops before, the model that it has come to."""
+    began, count, untested = time.monotonic(), settings.teachers.count, copy(data)
+    untested.test, untested.notes = DataSet(), []
+    teachers = folder.path / "teachers"
+    paths = [Path(path) for path in settings.teachers.models]
+    for k in range(1, count + 1):
+        display.note(f"\nTeacher {k} of {count}")
+        left = None if settings.max_hours is None else settings.max_hours - (time.monotonic() - began) / 3600
+        own = replace(
+            settings,
+            seed=settings.seed + k,
+            teachers=TeacherSettings(),
+            max_hours=left if left is None else max(left, 1e-9),
+        )
+        own_folder = RunFolder(teachers / str(k), own, resume=True)
+        try:
+            run = _begin(own, untested, own_folder, display, stopped)
+            run.go()
+            paths.append(run.finish())
+        except EquipotError:
+            with suppress(OSError):
+                teachers.rmdir()
+            folder.discard()
+            raise
+        finally:
+            own_folder.close()
+        if run.unfinished:
+            return paths[-1]
+    display.note(f"\nDynamics with the mean of {len(paths)} teachers …")
+    made = teach(Teachers(paths, settings.precision), data.train, settings.teachers, settings.seed, stopped)
+    if made is None:
+        display.note(f"Stopped by {stopped()} before anything was taught; go on with --resume.")
+        return paths[-1]
+    write_taught(taught, made)
+    return None
+
+
+def _begin(
+    settings: TrainSettings,
+    data: DataSets,
+    folder: RunFolder,
+    display: Display,
+    stopped: Callable[[], str],
+    taught: Path | None = None,
+) -> _Run:
+    """Begin a run; one that fails here leaves nothing behind."""
+    try:
+        return _Run(settings, data, folder, display, stopped, None if taught is None else read_taught(taught))
+    except EquipotError:
+        folder.discard()
+        raise
 
 
 def _bound(train: DataSet, display: Display) -> DataSet:
@@ -115,9 +180,10 @@ def _bound(train: DataSet, display: Display) -> DataSet:
     return train
 
 
-def _guarding(made: Sequence[Guard], cutoff: float, head: str) -> Source:
-    """Guards as something to train on."""
-    return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head)
+def _guarding(made: Sequence[Guard], cutoff: float, head: str, structures: int) -> Source:
+    """Guards as something to train on, beside so many structures."""
+    at_once = max(_LEAST_AT_ONCE, structures // _STRUCTURES_PER_GUARD)
+    return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head, at_once)
 
 
 def _settings(given: Any, sections: Mapping[str, Any], in_memory: bool) -> tuple[TrainSettings, str]:
@@ -138,6 +204,7 @@ class _Run:
         folder: RunFolder,
         display: Display,
         stopped: Callable[[], str],
+        taught: DataSet | None = None,
     ) -> None:
         self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
         self.began, self.spent = time.monotonic(), 0.0  # s; what earlier runs spent, up to their last validation
@@ -170,9 +237,14 @@ class _Run:
                 contacts=unbound(nearest_atoms),
             )
             if made:
-                sources.append(_guarding(made, cutoff, start.head))
+                sources.append(_guarding(made, cutoff, start.head, len(data.train)))
             if settings.optimizer.algorithm != "lbfgs":
                 self.walks = HotWalks(data.train, cutoff, SHORTEST, settings.seed)
+        if taught is not None:
+            display.note(f"Taught: {taught!r}, a part in each epoch.")
+            labels_taught = Labels.of(taught, settings.loss.config_weights)
+            sources.append(Source(labels_taught, Graphs(taught, cutoff), start.head, len(data.train)))
+            older.append(taught)
         if settings.start.replay:
             old, replay = replayed(settings, start, display)
             older.append(old)
@@ -240,6 +312,11 @@ class _Run:
         if self.second_from is None:
             return self.settings.first_epochs
         return self.settings.epochs - self.skipped
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a resumed run would go on."""
+        return self.epoch < self.settings.epochs - self.skipped and not self.ended
 
     @property
     def used(self) -> Array:
@@ -344,15 +421,11 @@ class _Run:
 
     def _assemble(self) -> tuple[Objective, Indices]:
         """Give all that is trained on, and in which epoch of how many each structure takes part, shape (S, 2)."""
-        sources, at_once = list(self.sources), max(_LEAST_AT_ONCE, len(self.data.train) // _STRUCTURES_PER_GUARD)
+        sources = list(self.sources)
         if self.walks is not None and self.walks.guards:
-            sources.append(_guarding(self.walks.guards, cutoff_of(self.settings), self.head))
-        turns = []
-        for source in sources:
-            every = -(-len(source.labels) // at_once) if (source.labels.tolerance > 0).any() else 1
-            number = np.arange(len(source.labels))
-            turns.append(np.column_stack([number % every, np.full(len(number), every)]))
-        return Objective(self.model, sources), np.concatenate(turns)
+            cutoff = cutoff_of(self.settings)
+            sources.append(_guarding(self.walks.guards, cutoff, self.head, len(self.data.train)))
+        return Objective(self.model, sources), np.concatenate([source.turns for source in sources])
 
     def _walk(self) -> None:
         """Let hot walks look for holes, now and then."""
@@ -528,7 +601,7 @@ class _Run:
         why = self.stopped()
         if why:
             self.display.note(f"Stopped by {why} in epoch {self.epoch + 1}; go on with --resume.")
-        elif self.epoch < self.settings.epochs and not self.ended:
+        elif self.unfinished:
             self.display.note(f"Time is up in epoch {self.epoch + 1}; go on with --resume.")
         if self.walks is not None and self.walks.guards:
             self.display.note(f"Hot walks found {len(self.walks.guards)} structures in holes, which were trained on.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from equipot.fit.datasets import DataSettings
+from equipot.fit.datasets import DataSettings, joined
 from equipot.fit.settings import Settings, SettingsError, setting
 
 
@@ -102,6 +102,33 @@ class StartSettings(Settings):
     replay: tuple[str, ...] = ()
     replay_weight: float = setting(1.0, least=0.0)
     replay_head: str | None = setting(None, example='"Default"')
+
+
+@dataclass(frozen=True)
+class TeacherSettings(Settings):
+    """Teachers: several models whose mean labels structures that the data lack, for the model to learn as well.
+
+    Models that differ by chance err by chance: the mean of four errs less than any of them, and what learns from the
+    mean costs as little to use as one. A run with four teachers takes six times as long as one without.
+
+    Attributes
+    ----------
+    count : int
+        Teachers to train first, like the model but with other seeds; they stay in the run's folder. 0 trains none.
+    models : list of str
+        Model files that teach instead or as well. They must have the energies and forces of the data.
+    temperatures : list of float
+        K, of the dynamics with the teachers' mean that gives the structures, at the cells of the data: up to what the
+        model will be used for.
+    structures : int
+        How many of them; four for each structure to train on if left out. Every epoch has as many of them as of the
+        data, by turns.
+    """
+
+    count: int = setting(0, least=0, most=64)
+    models: tuple[str, ...] = ()
+    temperatures: tuple[float, ...] = setting((300.0, 600.0, 1000.0), above=0.0, most=1e5)
+    structures: int | None = setting(None, least=1, example="2000")
 
 
 @dataclass(frozen=True)
@@ -237,6 +264,8 @@ class TrainSettings(Settings):
         The architecture of a model that starts from random weights.
     start : section
         Fine-tuning: start from a model file.
+    teachers : section
+        Teachers: several models whose mean labels structures that the data lack.
     loss : section
         What is minimised: mean squared errors times these weights.
     optimizer : section
@@ -258,6 +287,7 @@ class TrainSettings(Settings):
     precision: Literal["float64", "mixed"] = "float64"
     model: ModelSettings = setting(ModelSettings)
     start: StartSettings = setting(StartSettings)
+    teachers: TeacherSettings = setting(TeacherSettings)
     loss: LossSettings = setting(LossSettings)
     optimizer: OptimizerSettings = setting(OptimizerSettings)
     second_phase: SecondPhaseSettings = setting(SecondPhaseSettings)
@@ -269,6 +299,10 @@ class TrainSettings(Settings):
             for name in ("head", "new_head", "freeze", "replay", "replay_head"):
                 if getattr(start, name):
                     raise SettingsError(f"[start] {name} needs a model to start from: set [start] model.")
+        if self.taught and start.model is not None:
+            raise SettingsError("[teachers] are for models that start from random weights: leave [start] model out.")
+        if self.taught and not self.teachers.temperatures:
+            raise SettingsError("[teachers] temperatures names none.")
         if loss.energy == loss.forces == loss.stress == 0:
             raise SettingsError("[loss] has no weight above zero: nothing would be learned.")
 
@@ -277,14 +311,20 @@ class TrainSettings(Settings):
         start = replace(
             self.start,
             model=os.path.abspath(folder / self.start.model) if self.start.model else None,
-            replay=tuple(os.path.abspath(folder / path) for path in self.start.replay),
+            replay=joined(folder, self.start.replay),
         )
         return replace(
             self,
             data=self.data.relative_to(folder),
             start=start,
+            teachers=replace(self.teachers, models=joined(folder, self.teachers.models)),
             folder=str(folder / self.folder) if self.folder else None,
         )
+
+    @property
+    def taught(self) -> bool:
+        """Whether there are teachers."""
+        return self.teachers.count > 0 or len(self.teachers.models) > 0
 
     @property
     def first_epochs(self) -> int:
