@@ -26,7 +26,7 @@ from structures import random_atoms
 import equipot
 from equipot.data import DataSet, Structure
 from equipot.fit import train
-from equipot.fit.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from equipot.fit.checkpoint import VERSION, CheckpointError, load_checkpoint, save_checkpoint
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import Graphs, batches
 from equipot.modelfile import read_model
@@ -337,6 +337,17 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, keep: float) -> None:
     path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(CheckpointError, match="checkpoint"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(("by", "age"), [(1, "newer"), (-1, "older")])
+def test_checkpoints_of_other_versions_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: int, age: str
+) -> None:
+    with monkeypatch.context() as other:
+        other.setattr("equipot.fit.checkpoint.VERSION", VERSION + by)
+        save_checkpoint(tmp_path / "checkpoint.npz", {"epoch": 3})
+    with pytest.raises(CheckpointError, match=f"written by an? {age} equipot"):
+        load_checkpoint(tmp_path / "checkpoint.npz")
 
 
 def test_a_structure_that_cannot_be_fitted_is_named(tmp_path: Path, data: DataSet) -> None:

@@ -16,7 +16,7 @@ from equipot.data import DataSet, Structure
 from equipot.fit import SettingsError, train
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import graph_set
-from equipot.fit.teachers import Teachers, read_taught, teach, write_taught
+from equipot.fit.teachers import Taught, Teachers, read_taught, teach, write_taught
 from equipot.fit.training_settings import TeacherSettings
 from equipot.modelfile import read_model, write_model
 
@@ -84,9 +84,11 @@ def test_taught_structures_are_where_dynamics_leads_and_have_the_mean_as_labels(
     made = teach(teachers, data, settings, seed=3)
     assert made is not None
     assert len(made) == 19
-    found = evaluated(teachers, made)
+    found = evaluated(teachers, [one.structure for one in made])
     begin = 0
-    for i, s in enumerate(made):
+    for i, one in enumerate(made):
+        s = one.structure
+        assert one.spread == pytest.approx(found["spread"][i], rel=1e-9)
         assert s.energy == pytest.approx(found["energy"][i], rel=1e-12)
         assert s.forces is not None
         np.testing.assert_allclose(s.forces, found["forces"][begin : begin + len(s)], atol=1e-9)
@@ -95,12 +97,15 @@ def test_taught_structures_are_where_dynamics_leads_and_have_the_mean_as_labels(
         assert min(np.abs(s.atoms.positions - d.atoms.positions).max() for d in data) > 0.01
     again = teach(teachers, data, settings, seed=3)
     assert again is not None
-    assert all(np.array_equal(a.atoms.positions, b.atoms.positions) for a, b in zip(made, again, strict=True))
+    assert all(
+        np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
+        for a, b in zip(made, again, strict=True)
+    )
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     data = labelled(committee(tmp_path)[0])
-    write_taught(tmp_path / "taught.xyz", data)
+    write_taught(tmp_path / "taught.xyz", [Taught(s, 0.1) for s in data])
     for a, b in zip(data, read_taught(tmp_path / "taught.xyz"), strict=True):
         assert b.config_type == a.config_type
         assert b.energy == pytest.approx(a.energy, abs=1e-7)

@@ -15,7 +15,7 @@ import numpy as np
 from equipot import EquipotError
 from equipot.files import write_whole
 
-VERSION = 1
+VERSION = 2
 """Version of the checkpoint file that this package reads and writes."""
 
 
@@ -50,7 +50,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        When the file is missing, damaged, or from a newer version.
+        When the file is missing, damaged, or from another version.
     """
     path = Path(path)
     try:
@@ -58,7 +58,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             arrays = {name: archive[name] for name in archive.files}
         content = json.loads(bytes(arrays.pop("_")).decode("utf-8"))
         version = int(content["version"])
-        if version <= VERSION:
+        if version == VERSION:
             return _join(content["state"], arrays)
     except OSError as error:
         raise CheckpointError(f"Cannot read the checkpoint '{path}': {error.strerror or error}.") from error
@@ -66,7 +66,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"The checkpoint '{path}' is damaged ({error}): delete it to start the run over, or use another folder."
         ) from error
-    raise CheckpointError(f"The checkpoint '{path}' was written by a newer equipot: update equipot.")
+    if version > VERSION:
+        raise CheckpointError(f"The checkpoint '{path}' was written by a newer equipot: update equipot.")
+    raise CheckpointError(
+        f"The checkpoint '{path}' was written by an older equipot, and this one cannot go on with it: go on with that "
+        "version, or start anew with --folder, from the model beside it if you like ([start] model)."
+    )
 
 
 def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], what: str) -> None:

@@ -101,13 +101,21 @@ class Teachers:
         return mean
 
 
+@dataclass(frozen=True)
+class Taught:
+    """A structure with the teachers' labels, and what the forces of each differ by from them, eV/Å."""
+
+    structure: Structure
+    spread: float
+
+
 def teach(
     teachers: Teachers,
     dataset: Sequence[Structure],
     settings: TeacherSettings,
     seed: int,
     stopped: Callable[[], str] = lambda: "",
-) -> list[Structure] | None:
+) -> list[Taught] | None:
     """Make structures that teachers label.
 
     Parameters
@@ -125,8 +133,8 @@ def teach(
 
     Returns
     -------
-    list of Structure or None
-        With energies and forces, and with virials where the data have them; None when it was stopped.
+    list of Taught or None
+        Structures with energies and forces, and with virials where the data have them; None when it was stopped.
 
     Raises
     ------
@@ -146,7 +154,7 @@ def teach(
     atoms_each = sum(len(dataset[i]) for i in pool) / len(pool)
     count = int(np.clip(min(_ATOMS // atoms_each, wanted // _PER_WALK), 1, _WALKERS))
     walkers.all = [walkers.begin() for _ in range(count)]
-    made: list[Structure] = []
+    made: list[Taught] = []
     most_steps = _TRIES * (wanted / count / _PER_WALK + 1) * (_BEFORE + _PER_WALK * _BETWEEN)
     found, forces = walkers.evaluate(teachers)
     with progress_bar("dynamics with the teachers", wanted) as show:
@@ -169,15 +177,14 @@ def teach(
                 lost = not found["spread"][i] < _MOST_SPREAD * max(forces_scale, 1e-3)
                 if not lost and walker.age >= _BEFORE and (walker.age - _BEFORE) % _BETWEEN == 0:
                     start = dataset[walker.place]
-                    made.append(
-                        Structure(
-                            walkers.atoms(walker.place, walker.positions),
-                            float(found["energy"][i]),
-                            forces[i].copy(),
-                            None if start.virial is None else found["virial"][i].copy(),
-                            start.config_type,
-                        )
+                    labelled = Structure(
+                        walkers.atoms(walker.place, walker.positions),
+                        float(found["energy"][i]),
+                        forces[i].copy(),
+                        None if start.virial is None else found["virial"][i].copy(),
+                        start.config_type,
                     )
+                    made.append(Taught(labelled, float(found["spread"][i])))
                     walker.marks += 1
                 if lost or walker.marks >= _PER_WALK:
                     walkers.all[i] = walkers.begin()
@@ -188,12 +195,13 @@ def teach(
     return made[:wanted]
 
 
-def write_taught(path: Path, structures: Sequence[Structure]) -> None:
-    """Write structures that teachers have labelled, as extended XYZ."""
+def write_taught(path: Path, taught: Sequence[Taught]) -> None:
+    """Write what teachers have labelled as extended XYZ, with the `spread` of each structure."""
     frames = []
-    for s in structures:
+    for one in taught:
+        s = one.structure
         atoms = s.atoms.copy()
-        atoms.info["config_type"] = s.config_type
+        atoms.info |= {"config_type": s.config_type, "spread": one.spread}
         labels = {"energy": s.energy, "forces": s.forces}
         if s.virial is not None:
             labels["stress"] = -s.virial / s.atoms.cell.volume

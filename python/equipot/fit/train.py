@@ -94,6 +94,8 @@ def train(
     run_folder = RunFolder(path, chosen, resume)
     try:
         with wish_to_stop() as stopped:
+            for note in data.notes:
+                display.note(note)
             taught = run_folder.path / "taught.xyz"
             if chosen.taught and not taught.exists():
                 unfinished = _teach(chosen, data, run_folder, taught, display, stopped)
@@ -117,7 +119,7 @@ def _teach(
 ) -> Path | None:
     """Train the teachers and write what they teach; where training stops before, the model that it has come to."""
     began, count, untested = time.monotonic(), settings.teachers.count, copy(data)
-    untested.test, untested.notes = DataSet(), []
+    untested.test = DataSet()
     teachers = folder.path / "teachers"
     paths = [Path(path) for path in settings.teachers.models]
     for k in range(1, count + 1):
@@ -148,6 +150,11 @@ def _teach(
     if made is None:
         display.note(f"Stopped by {stopped()} before anything was taught; go on with --resume.")
         return paths[-1]
+    spread = 1e3 * np.array([one.spread for one in made])
+    display.note(
+        f"{len(made)} structures, on whose forces the teachers differ from their mean by "
+        f"{np.sqrt(np.mean(spread**2)):.3g} meV/Å, by {spread.max():.3g} on one ('spread' in {taught.name})."
+    )
     write_taught(taught, made)
     return None
 
@@ -208,8 +215,6 @@ class _Run:
     ) -> None:
         self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
         self.began, self.spent = time.monotonic(), 0.0  # s; what earlier runs spent, up to their last validation
-        for note in data.notes:
-            display.note(note)
         self.checkpoint = folder.load()
         cutoff = cutoff_of(settings)
         if settings.start.model is None and settings.model.shift == "mean":
