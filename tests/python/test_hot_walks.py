@@ -18,7 +18,7 @@ from equipot.fit import train
 from equipot.fit.architecture import new_model
 from equipot.fit.checkpoint import load_checkpoint
 from equipot.fit.datasets import DataSets
-from equipot.fit.hot_walks import HotWalks, _broken
+from equipot.fit.hot_walks import HotWalks, _broken, _hydrogen_takers
 from equipot.fit.objective import graph_set
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import write_model
@@ -69,14 +69,18 @@ def test_guards_stand_where_the_model_has_fallen(trainer: Any) -> None:
 
 
 def test_a_bond_has_come_apart_unless_its_atoms_are_bound_anew() -> None:
-    def broken(symbols: str, before: list[float], after: list[float]) -> bool:
+    def broken(symbols: str, before: list[float], after: list[float], shown: float = 2.0) -> bool:
         start, now = (Atoms(symbols, np.outer(x, [1, 0, 0])) for x in (before, after))
-        return _broken(Structure(start, 0.0, source="memory#0"), now)
+        data = [Structure(Atoms("CHC", np.outer([0, 1.2, 1.2 + shown], [1, 0, 0])))]
+        return _broken(Structure(start, 0.0, source="memory#0"), now, _hydrogen_takers(data))
 
     assert not broken("OHO", [0, 1.0, 2.6], [0, 1.3, 2.6])
     assert broken("OHO", [0, 1.0, 2.6], [0, 1.7, 4.0])
     assert not broken("OHO", [0, 1.0, 2.6], [0, 1.6, 2.6])  # of the other oxygen now
     assert not broken("OHO", [0, 1.0, 2.6], [0, 1.6, 3.0])  # on the way to it
+    assert broken("CHC", [0, 1.1, 3.0], [0, 1.9, 3.0])  # hydrogen does not pass between carbons
+    assert not broken("CHC", [0, 1.1, 3.0], [0, 1.9, 3.0], shown=1.5)  # unless it does in the data
+    assert not broken("CHO", [0, 1.1, 3.0], [0, 1.9, 3.0])
     assert not broken("LiO", [0, 1.8], [0, 5.0])  # metals part as ions
 
 

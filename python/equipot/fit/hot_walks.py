@@ -2,8 +2,9 @@
 
 A molecule of N atoms in thermal motion has about the potential energy E_min + (3N/2) kT, give or take √(3N/2) kT: three
 times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
-that. So does a molecule one of whose bonds has come apart, with 2.5 eV more. E_min is the lowest energy of the data for
-the same atoms. Dynamics finds holes of many atoms, which no list of made-up distances and angles has.
+that. So does a molecule one of whose bonds has come apart, with 2.5 eV more, unless its atoms are on the way to others
+that may have them: hydrogen does not pass between carbons, say, unless the data show it. E_min is the lowest energy of
+the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up distances and angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -34,6 +35,8 @@ _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
 _APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
 _BOND_ENERGY = 2.5  # eV
+# Atoms with lone pairs, which take hydrogen from others without a barrier worth the name; the others do not.
+_TAKERS = [7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53]
 _LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
 _MOST = 2000  # guards
 
@@ -64,6 +67,7 @@ class HotWalks:
                 self._pool.append(place)
                 key = _composition(s)
                 self._lowest[key] = min(self._lowest.get(key, np.inf), s.energy)
+        self._takers = _hydrogen_takers([dataset[place] for place in self._pool])
         self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
         self._round = 0
 
@@ -136,17 +140,30 @@ class HotWalks:
         s = self._dataset[place]
         half = 1.5 * len(s)
         atoms = self._walkers.atoms(place, positions)
-        broken = _broken(s, atoms)
+        broken = _broken(s, atoms, self._takers)
         energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
         return Guard(made, 1.5 * np.sqrt(half) * _KT), broken
 
 
-def _broken(start: Structure, atoms: Atoms) -> bool:
-    """Whether a bond of non-metals has come apart, and its atoms are not on the way to others."""
-    metal = ~np.isin(atoms.numbers, NONMETALS)
+def _hydrogen_takers(data: Sequence[Structure]) -> Array:
+    """Atomic numbers of the elements that hydrogen may pass to: those with lone pairs, and what the data show."""
+    takers = set(_TAKERS)
+    for s in data:
+        lengths = _lengths(s.atoms)
+        held = (s.atoms.numbers == 1) & (lengths < BOND).any(axis=1)
+        passing = held[:, None] & (lengths > BOND) & (lengths < MAY_BIND)
+        takers |= set(s.atoms.numbers[passing.any(axis=0)].tolist())
+    return np.array(sorted(takers))
+
+
+def _broken(start: Structure, atoms: Atoms, takers: Array) -> bool:
+    """Whether a bond of non-metals has come apart, and its atoms are not on the way to others that may have them."""
+    metal, hydrogen = ~np.isin(atoms.numbers, NONMETALS), atoms.numbers == 1
     lengths, bonds = _lengths(atoms), _lengths(start.atoms) < BOND
-    settled = ((lengths < MAY_BIND) & ~bonds).any(axis=1) | metal
+    takes = np.isin(atoms.numbers, takers)
+    barred = (hydrogen[:, None] & ~takes) | (hydrogen & ~takes[:, None])
+    settled = ((lengths < MAY_BIND) & ~bonds & ~barred).any(axis=1) | metal
     return bool(np.any(bonds & (lengths > _APART) & ~settled & ~settled[:, None]))
 
 
