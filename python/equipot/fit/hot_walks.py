@@ -2,9 +2,10 @@
 
 A molecule of N atoms in thermal motion has about the potential energy E_min + (3N/2) kT, give or take √(3N/2) kT: three
 times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
-that. So does a molecule one of whose bonds has come apart, with 2.5 eV more, unless its atoms are on the way to others
-that may have them: hydrogen does not pass between carbons, say, unless the data show it. E_min is the lowest energy of
-the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up distances and angles has.
+that. So does a molecule one of whose bonds has come apart, with 2.5 eV more and one standard deviation less, unless its
+atoms are on the way to others that may have them: hydrogen does not pass between carbons, say, unless the data show it.
+E_min is the lowest energy of the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up
+distances and angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -143,7 +144,8 @@ class HotWalks:
         broken = _broken(s, atoms, self._takers)
         energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
-        return Guard(made, 1.5 * np.sqrt(half) * _KT), broken
+        # Bonds cost more than what is asked for, so that less is left to chance.
+        return Guard(made, (0.5 if broken else 1.5) * np.sqrt(half) * _KT), broken
 
 
 def _hydrogen_takers(data: Sequence[Structure]) -> Array:
