@@ -92,9 +92,7 @@ class HotWalks:
 
         _, forces = walkers.evaluate(engine)
         for _ in range(evaluations // count):
-            walkers.move(forces)
-            found, forces = walkers.evaluate(engine)
-            walkers.kick(forces)
+            found, forces = walkers.step(engine, forces)
             if self._look(found["energy"]):
                 _, forces = walkers.evaluate(engine)
         return len(self.guards) - before

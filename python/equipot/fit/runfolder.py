@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,6 +67,16 @@ class RunFolder:
         """The model that training began with."""
         return self.path / "start.equipot"
 
+    @property
+    def teachers(self) -> Path:
+        """The folder with the runs of its teachers."""
+        return self.path / "teachers"
+
+    @property
+    def taught(self) -> Path:
+        """What the teachers have labelled."""
+        return self.path / "taught.xyz"
+
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the checkpoint."""
         save_checkpoint(self.path / "checkpoint.npz", state)
@@ -112,13 +122,22 @@ class RunFolder:
         with suppress(OSError):
             self._log.close()
 
-    def discard(self) -> None:
-        """Remove what a run has left that failed before it began, unless there was a run before."""
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """A run that fails within leaves nothing behind, unless there was a run before."""
+        try:
+            yield
+        except EquipotError:
+            self._discard()
+            raise
+
+    def _discard(self) -> None:
         if self._new and not self.model.exists():
             for name in ("settings.toml", "log.jsonl", "start.equipot"):
                 (self.path / name).unlink(missing_ok=True)
-            with suppress(OSError):
-                self.path.rmdir()
+            for empty in (self.teachers, self.path):
+                with suppress(OSError):
+                    empty.rmdir()
 
 
 def check_folder(path: Path, resume: bool) -> None:

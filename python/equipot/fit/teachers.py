@@ -156,7 +156,7 @@ def teach(
     walkers.all = [walkers.begin() for _ in range(count)]
     made: list[Taught] = []
     most_steps = _TRIES * (wanted / count / _PER_WALK + 1) * (_BEFORE + _PER_WALK * _BETWEEN)
-    found, forces = walkers.evaluate(teachers)
+    _, forces = walkers.evaluate(teachers)
     with progress_bar("dynamics with the teachers", wanted) as show:
         steps = 0
         while len(made) < wanted:
@@ -169,9 +169,7 @@ def teach(
                     f"the forces of {len(made)} structures instead of {wanted}. Lower [teachers] temperatures, or "
                     "train them for longer."
                 )
-            walkers.move(forces)
-            found, forces = walkers.evaluate(teachers)
-            walkers.kick(forces)
+            found, forces = walkers.step(teachers, forces)
             anew = False
             for i, walker in enumerate(walkers.all):
                 lost = not found["spread"][i] < _MOST_SPREAD * max(forces_scale, 1e-3)
@@ -190,7 +188,7 @@ def teach(
                     walkers.all[i] = walkers.begin()
                     anew = True
             if anew:
-                found, forces = walkers.evaluate(teachers)
+                _, forces = walkers.evaluate(teachers)
             show(len(made))
     return made[:wanted]
 

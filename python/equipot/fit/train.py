@@ -7,7 +7,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -96,12 +95,12 @@ def train(
         with wish_to_stop() as stopped:
             for note in data.notes:
                 display.note(note)
-            taught = run_folder.path / "taught.xyz"
-            if chosen.taught and not taught.exists():
-                unfinished = _teach(chosen, data, run_folder, taught, display, stopped)
+            if chosen.taught and not run_folder.taught.exists():
+                unfinished = _teach(chosen, data, run_folder, display, stopped)
                 if unfinished is not None:
                     return unfinished
-            run = _begin(chosen, data, run_folder, display, stopped, taught if chosen.taught else None)
+            with run_folder.beginning():
+                run = _Run(chosen, data, run_folder, display, stopped)
             run.go()
             return run.finish()
     finally:
@@ -113,14 +112,12 @@ def _teach(
     settings: TrainSettings,
     data: DataSets,
     folder: RunFolder,
-    taught: Path,
     display: Display,
     stopped: Callable[[], str],
 ) -> Path | None:
     """Train the teachers and write what they teach; where training stops before, the model that it has come to."""
     began, count, untested = time.monotonic(), settings.teachers.count, copy(data)
     untested.test = DataSet()
-    teachers = folder.path / "teachers"
     paths = [Path(path) for path in settings.teachers.models]
     for k in range(1, count + 1):
         display.note(f"\nTeacher {k} of {count}")
@@ -131,16 +128,12 @@ def _teach(
             teachers=TeacherSettings(),
             max_hours=left if left is None else max(left, 1e-9),
         )
-        own_folder = RunFolder(teachers / str(k), own, resume=True)
+        own_folder = RunFolder(folder.teachers / str(k), own, resume=True)
         try:
-            run = _begin(own, untested, own_folder, display, stopped)
+            with folder.beginning(), own_folder.beginning():
+                run = _Run(own, untested, own_folder, display, stopped)
             run.go()
             paths.append(run.finish())
-        except EquipotError:
-            with suppress(OSError):
-                teachers.rmdir()
-            folder.discard()
-            raise
         finally:
             own_folder.close()
         if run.unfinished:
@@ -153,26 +146,10 @@ def _teach(
     spread = 1e3 * np.array([one.spread for one in made])
     display.note(
         f"{len(made)} structures, on whose forces the teachers differ from their mean by "
-        f"{np.sqrt(np.mean(spread**2)):.3g} meV/Å, by {spread.max():.3g} on one ('spread' in {taught.name})."
+        f"{np.sqrt(np.mean(spread**2)):.3g} meV/Å, by {spread.max():.3g} on one ('spread' in {folder.taught.name})."
     )
-    write_taught(taught, made)
+    write_taught(folder.taught, made)
     return None
-
-
-def _begin(
-    settings: TrainSettings,
-    data: DataSets,
-    folder: RunFolder,
-    display: Display,
-    stopped: Callable[[], str],
-    taught: Path | None = None,
-) -> _Run:
-    """Begin a run; one that fails here leaves nothing behind."""
-    try:
-        return _Run(settings, data, folder, display, stopped, None if taught is None else read_taught(taught))
-    except EquipotError:
-        folder.discard()
-        raise
 
 
 def _bound(train: DataSet, display: Display) -> DataSet:
@@ -211,7 +188,6 @@ class _Run:
         folder: RunFolder,
         display: Display,
         stopped: Callable[[], str],
-        taught: DataSet | None = None,
     ) -> None:
         self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
         self.began, self.spent = time.monotonic(), 0.0  # s; what earlier runs spent, up to their last validation
@@ -245,7 +221,8 @@ class _Run:
                 sources.append(_guarding(made, cutoff, start.head, len(data.train)))
             if settings.optimizer.algorithm != "lbfgs":
                 self.walks = HotWalks(data.train, cutoff, SHORTEST, settings.seed)
-        if taught is not None:
+        if settings.taught:
+            taught = read_taught(folder.taught)
             display.note(f"Taught: {taught!r}, a part in each epoch.")
             labels_taught = Labels.of(taught, settings.loss.config_weights)
             sources.append(Source(labels_taught, Graphs(taught, cutoff), start.head, len(data.train)))

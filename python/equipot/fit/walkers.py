@@ -64,7 +64,8 @@ class Walkers:
     closest : float
         Å; walkers whose atoms come closer than this begin anew.
     temperatures : sequence of float
-        K; each walker has one of them, and begins with velocities of `heat` times that.
+        K; each walker has one of them, and begins with velocities of twice that, of which the potential energy takes
+        half.
     step, friction : float
         In ASE's unit of time, and its inverse.
     """
@@ -78,21 +79,19 @@ class Walkers:
         temperatures: Sequence[float],
         step: float,
         friction: float,
-        heat: float = 2.0,
     ) -> None:
         self.all: list[Walker] = []
         self.rng = np.random.default_rng()
         self._dataset, self._pool, self._cutoff, self._closest = dataset, pool, cutoff, closest
-        self._kts, self._heat = [units.kB * t for t in temperatures], heat
+        self._kts = [units.kB * t for t in temperatures]
         self._step, self._keep = step, float(np.exp(-friction * step))
 
-    def begin(self, place: int | None = None) -> Walker:
+    def begin(self) -> Walker:
         """A new walker from a structure of the pool."""
-        if place is None:
-            place = self._pool[int(self.rng.integers(len(self._pool)))]
+        place = self._pool[int(self.rng.integers(len(self._pool)))]
         kt = self._kts[int(self.rng.integers(len(self._kts)))]
         masses, positions = self._masses(place), self._dataset[place].atoms.positions.copy()
-        velocities = self.rng.normal(size=positions.shape) * np.sqrt(self._heat * kt / masses)
+        velocities = self.rng.normal(size=positions.shape) * np.sqrt(2 * kt / masses)
         velocities -= np.sum(masses * velocities, axis=0) / masses.sum()
         return Walker(place, kt, positions, velocities)
 
@@ -116,8 +115,16 @@ class Walkers:
         found = engine(graphs, atoms)
         return found, np.split(found["forces"], np.cumsum([len(a) for a in atoms])[:-1])
 
-    def move(self, forces: Sequence[Array]) -> None:
-        """Take the step up to the new positions."""
+    def step(self, engine: Engine, forces: Sequence[Array]) -> tuple[Mapping[str, Array], list[Array]]:
+        """Take a step from where the forces are these; gives what `evaluate` does."""
+        self._move(forces)
+        found, after = self.evaluate(engine)
+        for walker, force in zip(self.all, after, strict=True):
+            walker.velocities += 0.5 * self._step * force / self._masses(walker.place)
+        return found, after
+
+    def _move(self, forces: Sequence[Array]) -> None:
+        """Half a kick, half a drift, the thermostat, and half a drift."""
         for walker, force in zip(self.all, forces, strict=True):
             masses = self._masses(walker.place)
             walker.velocities += 0.5 * self._step * force / masses
@@ -126,11 +133,6 @@ class Walkers:
             walker.velocities = self._keep * walker.velocities + hit * self.rng.normal(size=walker.positions.shape)
             walker.positions += 0.5 * self._step * walker.velocities
             walker.age += 1
-
-    def kick(self, forces: Sequence[Array]) -> None:
-        """Finish the step with the new forces."""
-        for walker, force in zip(self.all, forces, strict=True):
-            walker.velocities += 0.5 * self._step * force / self._masses(walker.place)
 
     def _masses(self, place: int) -> Array:
         return np.asarray(self._dataset[place].atoms.get_masses(), dtype=np.float64)[:, None]
