@@ -25,7 +25,7 @@ from structures import random_atoms
 
 import equipot
 from equipot.data import DataSet, Structure
-from equipot.fit import train
+from equipot.fit import train, training_run
 from equipot.fit.checkpoint import VERSION, CheckpointError, load_checkpoint, save_checkpoint
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import Graphs, batches
@@ -139,10 +139,7 @@ def test_it_recovers_a_model_of_its_family(tmp_path: Path, sets: DataSets) -> No
 def test_it_says_when_lbfgs_gets_no_further(
     tmp_path: Path, sets: DataSets, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the name `equipot.fit.train` is that of the function, too
-    monkeypatch.setattr(
-        sys.modules["equipot.fit.train"], "lbfgs", lambda objective, weights, iterations, callback: weights
-    )
+    monkeypatch.setattr(training_run, "lbfgs", lambda objective, weights, iterations, callback: weights)
     train(
         folder=tmp_path, sets=sets, precision="mixed", **{**SMALL, "optimizer": {"algorithm": "lbfgs"}, "quiet": False}
     )

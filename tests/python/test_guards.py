@@ -15,8 +15,9 @@ from structures import random_atoms
 from equipot import load
 from equipot.data import DataSet, Structure
 from equipot.fit import train
+from equipot.fit.bonds import bonds_apart
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import Guard, bonds_apart, guards, shortest_contacts, shortest_distances
+from equipot.fit.guards import Guard, guards, shortest_contacts, shortest_distances
 from equipot.fit.losses import Errors, Labels, Weights, loss
 
 
@@ -90,7 +91,7 @@ def test_bonds_are_pulled_apart_where_they_hold_two_parts() -> None:
     assert x.max() < 1.2
     assert energy + 10.0 == pytest.approx(3.5 * (1 - np.exp(-1.9 * x)) ** 2)
 
-    # A hydrogen that is pulled towards another oxygen would bind there.
+    # A hydrogen that is pulled towards another oxygen would bind there, towards a carbon it would not.
     shared = Structure(Atoms("OHO", [[0, 0, 0], [1.0, 0, 0], [2.5, 0, 0]]), -10.0, source="memory#0")
     moved = 0
     for guard in with_contacts([shared], 60):
@@ -102,6 +103,9 @@ def test_bonds_are_pulled_apart_where_they_hold_two_parts() -> None:
             assert first < 0
             moved += 1
     assert moved > 5
+    crowded = Structure(Atoms("OHC", [[0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]]), -10.0, source="memory#0")
+    pulled = [g.structure.atoms.positions[:, 0] for g in with_contacts([crowded], 60)]
+    assert any(x[1] > x[0] + 1.19 and x[2] - x[1] < 1.5 and x[2] - x[0] == pytest.approx(3.0) for x in pulled)
 
 
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:

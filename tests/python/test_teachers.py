@@ -17,6 +17,7 @@ from equipot.fit import SettingsError, train
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import graph_set
 from equipot.fit.teachers import Taught, Teachers, read_taught, teach, write_taught
+from equipot.fit.training_run import TrainingRun
 from equipot.fit.training_settings import TeacherSettings
 from equipot.modelfile import read_model, write_model
 
@@ -134,9 +135,10 @@ def test_teachers_who_do_not_know_are_refused(tmp_path: Path) -> None:
         train(sets=DataSets(DataSet(data)), teachers={"count": 2}, start={"model": str(paths[0])})
 
 
-def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
-    data = DataSet(labelled(committee(tmp_path)[0]))
-    settings: dict[str, Any] = {
+def with_teachers(folder: Path) -> dict[str, Any]:
+    """Settings of a short run with two teachers."""
+    data = DataSet(labelled(committee(folder)[0]))
+    return {
         "sets": DataSets(data, data, DataSet(), dict(E0)),
         "epochs": 3,
         "teachers": {"count": 2, "structures": 10, "temperatures": [300.0]},
@@ -144,6 +146,10 @@ def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
         "optimizer": {"learning_rate": 1e-3, "batch_size": 8},
         "quiet": True,
     }
+
+
+def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
+    settings = with_teachers(tmp_path)
     through = train(folder=tmp_path / "through", **settings)
     assert len(read_taught(tmp_path / "through" / "taught.xyz")) == 10
     one, two = (read_model(tmp_path / "through" / "teachers" / k / "model.equipot") for k in ("1", "2"))
@@ -157,6 +163,23 @@ def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
         pieces = train(folder=folder, max_hours=1e-9, resume=True, **settings)
     assert pieces == folder / "model.equipot"
     assert pieces.read_bytes() == through.read_bytes()
+
+
+def test_a_teacher_that_fails_in_training_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, run, go = with_teachers(tmp_path), tmp_path / "run", TrainingRun.go
+
+    def failing(training: TrainingRun) -> None:
+        if training.folder.path.name == "2":
+            raise equipot.EquipotError("the loss is not finite")
+        go(training)
+
+    monkeypatch.setattr(TrainingRun, "go", failing)
+    with pytest.raises(equipot.EquipotError, match="not finite"):
+        train(folder=run, **settings)
+    first = (run / "teachers" / "1" / "model.equipot").read_bytes()
+    monkeypatch.setattr(TrainingRun, "go", go)
+    assert train(folder=run, resume=True, **settings) == run / "model.equipot"
+    assert (run / "teachers" / "1" / "model.equipot").read_bytes() == first
 
 
 def test_data_that_cannot_be_trained_on_leave_nothing_behind(tmp_path: Path) -> None:

@@ -21,25 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from equipot.data import Structure
-
-Indices = NDArray[np.int64]
-
-NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
-BOND = 1.25
-"""Times the sum of covalent radii is the longest bond."""
-MAY_BIND = 1.5
-"""Times the sum of covalent radii; atoms that are as close as this while others part may bind."""
+from equipot.fit.bonds import (
+    MAY_BIND,
+    NONMETALS,
+    Bonds,
+    Indices,
+    barred,
+    bonds,
+    bonds_apart,
+    hydrogen_takers,
+    matrix,
+    neighbors,
+)
 
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
@@ -47,7 +48,6 @@ _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
-Bonds = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def guards(
     bulk, stiff = stiffness(labelled)
     if contacts is not None:  # of molecules, bonds are pushed one by one
         bulk = [s for s in bulk if s.atoms.pbc.any()]
+    takers = hydrogen_takers(labelled if contacts is not None else [])
     limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | dict(contacts or {})
     rng = np.random.default_rng(seed)
     made = []
@@ -112,7 +113,7 @@ def guards(
         else:
             turn = (number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
-            gain, known = (_pull(atoms, rng) if apart is not None and turn == 1 else 0.0), 0.2
+            gain, known = (_pull(atoms, takers, rng) if apart is not None and turn == 1 else 0.0), 0.2
             if gain == 0.0:
                 if contacts and turn != 3:
                     moved = _push_contact(atoms, apart, cutoff, limits, rng)
@@ -121,7 +122,7 @@ def guards(
                 if not moved:
                     continue
             gain += _wall(atoms, apart, limits)
-        if len(_neighbors("i", atoms, closest)) > 0:
+        if len(neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
         source = f"guard from {structure.source}"
@@ -132,7 +133,7 @@ def guards(
 
 def _push(atoms: Atoms, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator) -> bool:
     """Push one atom close to its nearest neighbour; False if it has none."""
-    i, j, D = _neighbors("ijD", atoms, cutoff)
+    i, j, D = neighbors("ijD", atoms, cutoff)
     d = _known(_contacts(atoms, i, j, None), limits)
     # Species that are further apart in all data than was looked have no distance to be pushed below.
     edges = np.flatnonzero(d)
@@ -148,7 +149,7 @@ def _push_contact(
     atoms: Atoms, apart: Bonds | None, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator
 ) -> bool:
     """Push an atom close to one it is not bound to, of a kind of contact drawn by lot; False if there is none."""
-    i, j, D = _neighbors("ijD", atoms, cutoff)
+    i, j, D = neighbors("ijD", atoms, cutoff)
     kinds = _contacts(atoms, i, j, apart)
     known = (kinds[:, 2] > 1) & (_known(kinds, limits) > 0) & (i != j)
     edges = _of_one_kind(kinds, known, rng)
@@ -165,25 +166,26 @@ def _push_contact(
     return True
 
 
-def _pull(atoms: Atoms, rng: np.random.Generator) -> float:
+def _pull(atoms: Atoms, takers: Indices, rng: np.random.Generator) -> float:
     """Pull a bond apart, of a kind drawn by lot; the energy that takes, eV, or zero if there is none to pull."""
     radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
-    i, j, D = _bonds(atoms)
+    i, j, D = bonds(atoms)
     edges = _of_one_kind(_contacts(atoms, i, j, None), nonmetal[i] & nonmetal[j], rng)
     if not len(edges):
         return 0.0
     edge = edges[int(rng.integers(len(edges)))]
     bond = {int(i[edge]), int(j[edge])}
     others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
-    _, parts = connected_components(_matrix(len(atoms), i[others], j[others]), directed=False)
+    _, parts = connected_components(matrix(len(atoms), i[others], j[others]), directed=False)
     moved = parts == parts[i[edge]]
     if moved[j[edge]]:  # the bond is of a ring
         return 0.0
     x, after = rng.uniform(0.2, 1.2), atoms.copy()
     after.positions[moved] -= D[edge] * (x / np.linalg.norm(D[edge]))
-    i, j, r = _neighbors("ijd", after, 2 * MAY_BIND * float(radii.max()))
+    i, j, r = neighbors("ijd", after, 2 * MAY_BIND * float(radii.max()))
     others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
-    if np.any((r < MAY_BIND * (radii[i] + radii[j])) & (moved[i] != moved[j]) & others):
+    near = (r < MAY_BIND * (radii[i] + radii[j])) & (moved[i] != moved[j]) & others
+    if np.any(near & ~barred(atoms.numbers[i], atoms.numbers[j], takers)):
         return 0.0  # it may bind elsewhere
     atoms.positions = after.positions
     return float(3.5 * np.square(np.expm1(-1.9 * x)))
@@ -227,7 +229,7 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
 
 def _wall(atoms: Atoms, apart: Bonds | None, limits: Mapping[Contact, float]) -> float:
     """The energy of the repulsive wall, eV."""
-    i, j, r = _neighbors("ijd", atoms, max(limits.values()))
+    i, j, r = neighbors("ijd", atoms, max(limits.values()))
     kinds = _contacts(atoms, i, j, apart)
     d, bound = _known(kinds, limits), kinds[:, 2] == 1
     near = r < d
@@ -265,12 +267,12 @@ def unbound(nearest: Mapping[Contact, float]) -> dict[Contact, float]:
 
 
 def _shortest(
-    dataset: Sequence[Structure], cutoff: float, bonds: Callable[[Atoms], Bonds | None]
+    dataset: Sequence[Structure], cutoff: float, apart: Callable[[Atoms], Bonds | None]
 ) -> dict[Contact, float]:
     found: dict[Contact, float] = {}
     for structure in dataset:
-        i, j, r = _neighbors("ijd", structure.atoms, min(cutoff, 5.0))
-        for kind, distance in _least(_contacts(structure.atoms, i, j, bonds(structure.atoms)), r):
+        i, j, r = neighbors("ijd", structure.atoms, min(cutoff, 5.0))
+        for kind, distance in _least(_contacts(structure.atoms, i, j, apart(structure.atoms)), r):
             found[kind] = min(found.get(kind, np.inf), distance)
     return found
 
@@ -280,31 +282,6 @@ def _least(kinds: Indices, distances: NDArray[np.float64]) -> list[tuple[Contact
     order = np.argsort(distances, kind="stable")
     rows, first = np.unique(kinds[order], axis=0, return_index=True)
     return [((a, b, k), d) for (a, b, k), d in zip(rows.tolist(), distances[order[first]].tolist(), strict=True)]
-
-
-def bonds_apart(atoms: Atoms) -> Bonds:
-    """How many bonds apart atoms are, 1 or 2, shape (N, N); 0 for more. Bonds are those within 1.25 covalent radii.
-
-    Images in a periodic cell count as the same atom.
-    """
-    i, j, _ = _bonds(atoms)
-    one = _matrix(len(atoms), i, j)
-    once, twice = one.toarray() > 0, (one @ one).toarray() > 0
-    np.fill_diagonal(twice, val=False)  # there and back
-    return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
-
-
-def _bonds(atoms: Atoms) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    """The atoms of bonds, each from both ends, and from the first to the second, Å."""
-    radii = covalent_radii[atoms.numbers]
-    i, j, D = _neighbors("ijD", atoms, 2 * BOND * float(radii.max(initial=0.0)))
-    bound = np.linalg.norm(D, axis=1) < BOND * (radii[i] + radii[j])
-    return i[bound], j[bound], D[bound]
-
-
-def _matrix(n: int, i: Indices, j: Indices) -> csr_array:
-    """How many of the pairs every two of n atoms have."""
-    return csr_array((np.ones(len(i), dtype=np.int32), (i, j)), shape=(n, n))
 
 
 def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: Bonds | None) -> Indices:
@@ -320,8 +297,3 @@ def _contacts(atoms: Atoms, i: Indices, j: Indices, apart: Bonds | None) -> Indi
 def _known(kinds: Indices, limits: Mapping[Contact, float]) -> NDArray[np.float64]:
     """The shortest distance of every row of `kinds`, Å; 0 where there is none."""
     return np.array([limits.get((a, b, k), 0.0) for a, b, k in kinds.tolist()], dtype=np.float64)
-
-
-def _neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:
-    """ASE's, without the empty cell around molecules, which it would divide into bins at a thousand times the cost."""
-    return neighbor_list(quantities, atoms if atoms.pbc.any() else Atoms(atoms.numbers, atoms.positions), cutoff)

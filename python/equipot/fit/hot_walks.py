@@ -3,9 +3,10 @@
 A molecule of N atoms in thermal motion has about the potential energy E_min + (3N/2) kT, give or take √(3N/2) kT: three
 times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
 that. So does a molecule one of whose bonds has come apart, with 2.5 eV more and one standard deviation less, unless its
-atoms are on the way to others that may have them: hydrogen does not pass between carbons, say, unless the data show it.
-E_min is the lowest energy of the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up
-distances and angles has.
+atoms are on the way to others that may have them: hydrogen does not pass between carbons unless the data show it.
+Where a bond comes apart before there is thermal motion, half of its energy counts: velocities begin with theirs, and
+share it with positions that began in the data. E_min is the lowest energy of the data for the same atoms. Dynamics
+finds holes of many atoms, which no list of made-up distances and angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.guards import BOND, MAY_BIND, NONMETALS, Guard
+from equipot.fit.bonds import BOND, MAY_BIND, NONMETALS, Indices, Mask, barred, hydrogen_takers
+from equipot.fit.guards import Guard
 from equipot.fit.walkers import Walker, Walkers
 
 Array = NDArray[np.float64]
@@ -36,8 +38,6 @@ _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
 _APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
 _BOND_ENERGY = 2.5  # eV
-# Atoms with lone pairs, which take hydrogen from others without a barrier worth the name; the others do not.
-_TAKERS = [7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53]
 _LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
 _MOST = 2000  # guards
 
@@ -60,15 +60,17 @@ class HotWalks:
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
         self.guards: list[Guard] = []
         self._places: list[int] = []  # of the structures that they began with
+        self._warm: list[bool] = []  # whether they were in thermal motion
         self._dataset, self._seed = dataset, seed
         self._pool: list[int] = []
         self._lowest: dict[bytes, float] = {}
+        self._bonds: dict[int, Mask] = {}
         for place, s in enumerate(dataset):
             if s.energy is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS and not s.atoms.pbc.any():
                 self._pool.append(place)
                 key = _composition(s)
                 self._lowest[key] = min(self._lowest.get(key, np.inf), s.energy)
-        self._takers = _hydrogen_takers([dataset[place] for place in self._pool])
+        self._takers = hydrogen_takers([dataset[place] for place in self._pool])
         self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
         self._round = 0
 
@@ -103,6 +105,7 @@ class HotWalks:
         return {
             "round": self._round,
             "places": self._places,
+            "warm": self._warm,
             "guards": {str(i): x for i, x in enumerate(positions)},
             "walkers": {str(i): vars(w) for i, w in enumerate(self._walkers.all)},
         }
@@ -112,7 +115,9 @@ class HotWalks:
         self._round = int(state["round"])
         self._walkers.all = [Walker(**w) for w in state["walkers"].values()]
         self._places = [int(place) for place in state["places"]]
-        self.guards = [self._guard(*g)[0] for g in zip(self._places, state["guards"].values(), strict=True)]
+        self._warm = [bool(warm) for warm in state["warm"]]
+        stands = zip(self._places, self._warm, state["guards"].values(), strict=True)
+        self.guards = [self._guard(*stand)[0] for stand in stands]
 
     def _look(self, energies: Array) -> bool:
         """Make guards of walkers that have fallen; whether some began anew, as these do in the end and lost ones."""
@@ -120,11 +125,13 @@ class HotWalks:
         for i, (walker, energy) in enumerate(zip(self._walkers.all, energies, strict=True)):
             if walker.age % _LOOK_EVERY:
                 continue
-            guard, broken = self._guard(walker.place, walker.positions)
+            warm = walker.age >= _WARM_AFTER
+            guard, broken = self._guard(walker.place, warm, walker.positions)
             assert guard.structure.energy is not None
-            if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
+            if (broken or warm) and energy < guard.structure.energy - 2 * guard.tolerance:
                 self.guards.append(guard)
                 self._places.append(walker.place)
+                self._warm.append(warm)
                 walker.marks += 1
             elif broken:
                 walker.marks = _FOLLOW
@@ -134,36 +141,26 @@ class HotWalks:
                 anew = True
         return anew
 
-    def _guard(self, place: int, positions: Array) -> tuple[Guard, bool]:
+    def _guard(self, place: int, warm: bool, positions: Array) -> tuple[Guard, bool]:
         """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)
         atoms = self._walkers.atoms(place, positions)
-        broken = _broken(s, atoms, self._takers)
-        energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
+        if place not in self._bonds:
+            self._bonds[place] = _lengths(s.atoms) < BOND
+        broken = _broken(atoms, self._bonds[place], self._takers)
+        thermal = half * _KT * (1.0 if warm else 0.5)
+        energy = self._lowest[_composition(s)] + thermal + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
         # Bonds cost more than what is asked for, so that less is left to chance.
         return Guard(made, (0.5 if broken else 1.5) * np.sqrt(half) * _KT), broken
 
 
-def _hydrogen_takers(data: Sequence[Structure]) -> Array:
-    """Atomic numbers of the elements that hydrogen may pass to: those with lone pairs, and what the data show."""
-    takers = set(_TAKERS)
-    for s in data:
-        lengths = _lengths(s.atoms)
-        held = (s.atoms.numbers == 1) & (lengths < BOND).any(axis=1)
-        passing = held[:, None] & (lengths > BOND) & (lengths < MAY_BIND)
-        takers |= set(s.atoms.numbers[passing.any(axis=0)].tolist())
-    return np.array(sorted(takers))
-
-
-def _broken(start: Structure, atoms: Atoms, takers: Array) -> bool:
-    """Whether a bond of non-metals has come apart, and its atoms are not on the way to others that may have them."""
-    metal, hydrogen = ~np.isin(atoms.numbers, NONMETALS), atoms.numbers == 1
-    lengths, bonds = _lengths(atoms), _lengths(start.atoms) < BOND
-    takes = np.isin(atoms.numbers, takers)
-    barred = (hydrogen[:, None] & ~takes) | (hydrogen & ~takes[:, None])
-    settled = ((lengths < MAY_BIND) & ~bonds & ~barred).any(axis=1) | metal
+def _broken(atoms: Atoms, bonds: Mask, takers: Indices) -> bool:
+    """Whether one of the bonds, shape (N, N), of non-metals has come apart, and its atoms may not have bound anew."""
+    numbers, lengths = atoms.numbers, _lengths(atoms)
+    near = (lengths < MAY_BIND) & ~bonds & ~barred(numbers[:, None], numbers, takers)
+    settled = near.any(axis=1) | ~np.isin(numbers, NONMETALS)
     return bool(np.any(bonds & (lengths > _APART) & ~settled & ~settled[:, None]))
 
 

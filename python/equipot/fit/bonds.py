@@ -1,0 +1,79 @@
+"""Bonds, as distances and covalent radii tell them: which atoms are bound, which may come to be, and which may not."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from equipot.data import Structure
+
+Indices = NDArray[np.int64]
+Bonds = NDArray[np.int8]
+Mask = NDArray[np.bool_]
+
+NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
+BOND = 1.25
+"""Times the sum of covalent radii is the longest bond."""
+MAY_BIND = 1.5
+"""Times the sum of covalent radii; atoms that are as close as this while others part may bind."""
+
+# Atoms with lone pairs, which take hydrogen from others without a barrier worth the name; the others do not.
+_TAKERS = (7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53)
+
+
+def bonds(atoms: Atoms) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """The atoms of bonds, each from both ends, and from the first to the second, Å."""
+    radii = covalent_radii[atoms.numbers]
+    i, j, D = neighbors("ijD", atoms, 2 * BOND * float(radii.max(initial=0.0)))
+    bound = np.linalg.norm(D, axis=1) < BOND * (radii[i] + radii[j])
+    return i[bound], j[bound], D[bound]
+
+
+def bonds_apart(atoms: Atoms) -> Bonds:
+    """How many bonds apart atoms are, 1 or 2, shape (N, N); 0 for more.
+
+    Images in a periodic cell count as the same atom.
+    """
+    i, j, _ = bonds(atoms)
+    one = matrix(len(atoms), i, j)
+    once, twice = one.toarray() > 0, (one @ one).toarray() > 0
+    np.fill_diagonal(twice, val=False)  # there and back
+    return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
+
+
+def hydrogen_takers(data: Sequence[Structure]) -> Indices:
+    """Atomic numbers of the elements that hydrogen may pass to: those with lone pairs, and what the data show."""
+    takers = set(_TAKERS)
+    for s in data:
+        numbers, radii = s.atoms.numbers, covalent_radii[s.atoms.numbers]
+        i, j, r = neighbors("ijd", s.atoms, 2 * MAY_BIND * float(radii.max(initial=0.0)))
+        lengths = r / (radii[i] + radii[j])
+        held = np.bincount(i[lengths < BOND], minlength=len(numbers)) > 0
+        passing = (numbers[i] == 1) & held[i] & (lengths > BOND) & (lengths < MAY_BIND)
+        takers |= set(numbers[j[passing]].tolist())
+    return np.array(sorted(takers), dtype=np.int64)
+
+
+def barred(numbers: Indices, others: Indices, takers: Indices) -> Mask:
+    """Which of these pairs of atoms do not bind since one is hydrogen, and the other does not take it."""
+    takes, other_takes = np.isin(numbers, takers), np.isin(others, takers)
+    mask: Mask = ((numbers == 1) & ~other_takes) | ((others == 1) & ~takes)
+    return mask
+
+
+def matrix(n: int, i: Indices, j: Indices) -> csr_array:
+    """How many of the pairs every two of n atoms have."""
+    return csr_array((np.ones(len(i), dtype=np.int32), (i, j)), shape=(n, n))
+
+
+def neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:
+    """ASE's, without the empty cell around molecules, which it would divide into bins at a thousand times the cost."""
+    return neighbor_list(quantities, atoms if atoms.pbc.any() else Atoms(atoms.numbers, atoms.positions), cutoff)
