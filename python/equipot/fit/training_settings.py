@@ -50,7 +50,7 @@ class ModelSettings(Settings):
         Give the first layer a residual connection from the elements.
     shift : str
         "zero" leaves free atoms at their energies; "mean" starts from the mean energy of the data, which can train
-        faster but is wrong for free atoms.
+        faster and lets contacts open more easily, but is wrong for free atoms and for bonds that part.
     """
 
     cutoff: float = setting(5.0, above=0.5, most=20.0)
