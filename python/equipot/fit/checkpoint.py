@@ -15,7 +15,7 @@ import numpy as np
 from equipot import EquipotError
 from equipot.files import write_whole
 
-VERSION = 3
+VERSION = 2
 """Version of the checkpoint file that this package reads and writes."""
 
 

@@ -3,10 +3,9 @@
 A molecule of N atoms in thermal motion has about the potential energy E_min + (3N/2) kT, give or take √(3N/2) kT: three
 times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
 that. So does a molecule one of whose bonds has come apart, with 2.5 eV more and one standard deviation less, unless its
-atoms are on the way to others that may have them: hydrogen does not pass between carbons unless the data show it.
-Where a bond comes apart before there is thermal motion, half of its energy counts: velocities begin with theirs, and
-share it with positions that began in the data. E_min is the lowest energy of the data for the same atoms. Dynamics
-finds holes of many atoms, which no list of made-up distances and angles has.
+atoms are on the way to others that may have them: hydrogen does not pass between carbons, say, unless the data show it.
+E_min is the lowest energy of the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up
+distances and angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -60,7 +59,6 @@ class HotWalks:
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
         self.guards: list[Guard] = []
         self._places: list[int] = []  # of the structures that they began with
-        self._warm: list[bool] = []  # whether they were in thermal motion
         self._dataset, self._seed = dataset, seed
         self._pool: list[int] = []
         self._lowest: dict[bytes, float] = {}
@@ -105,7 +103,6 @@ class HotWalks:
         return {
             "round": self._round,
             "places": self._places,
-            "warm": self._warm,
             "guards": {str(i): x for i, x in enumerate(positions)},
             "walkers": {str(i): vars(w) for i, w in enumerate(self._walkers.all)},
         }
@@ -115,9 +112,7 @@ class HotWalks:
         self._round = int(state["round"])
         self._walkers.all = [Walker(**w) for w in state["walkers"].values()]
         self._places = [int(place) for place in state["places"]]
-        self._warm = [bool(warm) for warm in state["warm"]]
-        stands = zip(self._places, self._warm, state["guards"].values(), strict=True)
-        self.guards = [self._guard(*stand)[0] for stand in stands]
+        self.guards = [self._guard(*g)[0] for g in zip(self._places, state["guards"].values(), strict=True)]
 
     def _look(self, energies: Array) -> bool:
         """Make guards of walkers that have fallen; whether some began anew, as these do in the end and lost ones."""
@@ -125,13 +120,11 @@ class HotWalks:
         for i, (walker, energy) in enumerate(zip(self._walkers.all, energies, strict=True)):
             if walker.age % _LOOK_EVERY:
                 continue
-            warm = walker.age >= _WARM_AFTER
-            guard, broken = self._guard(walker.place, warm, walker.positions)
+            guard, broken = self._guard(walker.place, walker.positions)
             assert guard.structure.energy is not None
-            if (broken or warm) and energy < guard.structure.energy - 2 * guard.tolerance:
+            if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
                 self.guards.append(guard)
                 self._places.append(walker.place)
-                self._warm.append(warm)
                 walker.marks += 1
             elif broken:
                 walker.marks = _FOLLOW
@@ -141,7 +134,7 @@ class HotWalks:
                 anew = True
         return anew
 
-    def _guard(self, place: int, warm: bool, positions: Array) -> tuple[Guard, bool]:
+    def _guard(self, place: int, positions: Array) -> tuple[Guard, bool]:
         """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)
@@ -149,8 +142,7 @@ class HotWalks:
         if place not in self._bonds:
             self._bonds[place] = _lengths(s.atoms) < BOND
         broken = _broken(atoms, self._bonds[place], self._takers)
-        thermal = half * _KT * (1.0 if warm else 0.5)
-        energy = self._lowest[_composition(s)] + thermal + (_BOND_ENERGY if broken else 0.0)
+        energy = self._lowest[_composition(s)] + half * _KT + (_BOND_ENERGY if broken else 0.0)
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
         # Bonds cost more than what is asked for, so that less is left to chance.
         return Guard(made, (0.5 if broken else 1.5) * np.sqrt(half) * _KT), broken
