@@ -21,7 +21,7 @@ bench: build      ## time and memory per atom; options in BENCH, see benchmarks/
 cuda-check:       ## compile the kernels for CUDA with nvcc (runs nothing)
 	@tools/cuda_check.sh
 
-lint:             ## ruff and clang-format, changing nothing
+lint:             ## ruff, mypy and clang-format, changing nothing
 	@tools/lint.sh
 
 format:           ## ruff and clang-format, in place

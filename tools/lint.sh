@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the style of Python (ruff) and C++ (clang-format); with --fix, mends it. Tools that are missing are named.
+# Checks the style of Python (ruff) and C++ (clang-format), with --fix mends it; and the types of the package (mypy). Tools that are missing are named.
 # SPDX-License-Identifier: MIT
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,11 @@ else
     "$ruff" format --check python tests tools benchmarks examples &&
         "$ruff" check python tests tools benchmarks examples
 fi || failed=1
+
+mypy=$(command -v .venv/bin/mypy) || {
+    tools/setup.sh --environment && .venv/bin/python -m pip install --quiet mypy && mypy=.venv/bin/mypy
+}
+"$mypy" || failed=1
 
 mapfile -t sources < <(find src kokkos_kernels lammps_plugin python/bindings tests/cpp -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
 if command -v clang-format >/dev/null; then

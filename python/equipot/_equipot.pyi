@@ -74,8 +74,8 @@ class GraphSet:
         self,
         numbers: Sequence[NDArray[np.int32]],
         positions: Sequence[NDArray[np.float64]],
-        cells: Sequence[NDArray[np.float64]],
-        periodic: Sequence[ArrayLike],
+        cells: ArrayLike,
+        periodic: ArrayLike,
         cutoff: float,
     ) -> None: ...
     def __len__(self) -> int: ...
@@ -105,3 +105,15 @@ class Trainer:
         out: NDArray[np.float64] | None = ...,
     ) -> NDArray[np.float64]: ...
     def write(self, path: str, card: str = ...) -> None: ...
+
+class Design:
+    def __init__(self, model: Model, features: NDArray[np.int32], head: int = ...) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    def rows(
+        self,
+        numbers: Sequence[NDArray[np.int32]],
+        positions: Sequence[NDArray[np.float64]],
+        cells: ArrayLike,
+        periodic: ArrayLike,
+    ) -> NDArray[np.float64]: ...

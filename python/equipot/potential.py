@@ -200,7 +200,7 @@ class Potential:
         wanted = _check_properties(properties)
         if hasattr(atoms, "get_positions"):
             return self._evaluate([cast("Atoms", atoms)], wanted)[0]
-        structures = list(cast("Sequence[Atoms]", atoms))
+        structures = list(atoms)
         results: list[Results] = []
         for batch in _batches(structures):
             results += self._evaluate(batch, wanted, first=len(results))

@@ -18,10 +18,12 @@ from structures import random_atoms
 from equipot import EquipotError, load
 from equipot.data import DataSet, Structure
 from equipot.fit.datasets import DataSets
-from equipot.fit.linear import LinearSettings, linear, score
+from equipot.fit.linear import linear
 from equipot.fit.linear_basis import LinearBasis
+from equipot.fit.linear_fit import score
 from equipot.fit.linear_rows import Baseline, design_rows, errors_of, normal_equations
-from equipot.fit.settings import SettingsError, build
+from equipot.fit.linear_settings import LinearSettings
+from equipot.fit.settings import SettingsError, build, to_toml
 from equipot.fit.solvers import NormalEquations, Spectrum, ard, bayesian, ridge
 from equipot.modelfile import read_model, write_model
 
@@ -459,6 +461,15 @@ def test_a_fit_checks_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     finding = "there twice with different labels"
     assert finding in " ".join(capsys.readouterr().err.split())
     assert finding in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_folder_lies_beside_the_settings_that_name_it(tmp_path: Path) -> None:
+    path, _ = random_potential(tmp_path)
+    sets = DataSets(labelled(path, 4), atomic_energies=dict(E0))
+    (tmp_path / "fit.toml").write_text(to_toml({"kind": "linear", "folder": "here", **TINY}))
+    assert linear(tmp_path / "fit.toml", sets=sets, quiet=True).parent == tmp_path / "here"
+    (tmp_path / "fit.toml").write_text(to_toml({"kind": "linear", **TINY}))
+    assert linear(tmp_path / "fit.toml", sets=sets, quiet=True).parent == tmp_path / "fit"
 
 
 @pytest.mark.parametrize(

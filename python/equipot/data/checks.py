@@ -466,8 +466,8 @@ def _met(dataset: DataSet) -> set[tuple[int, int]]:
     """Pairs of species that are together in some structure; an atom meets its periodic images."""
     compositions = set()
     for s in dataset:
-        species, counts = np.unique(s.atoms.numbers, return_counts=True)
-        compositions.add((tuple(species.tolist()), tuple((counts > 1).tolist()), bool(np.any(s.atoms.pbc))))
+        found, counts = np.unique(s.atoms.numbers, return_counts=True)
+        compositions.add((tuple(found.tolist()), tuple((counts > 1).tolist()), bool(np.any(s.atoms.pbc))))
     met: set[tuple[int, int]] = set()
     for species, several, periodic in compositions:
         met.update(combinations(species, 2))

@@ -81,8 +81,8 @@ def similar_pairs(dataset: DataSet, seed: int = 0) -> Pairs:
         chosen = np.concatenate([runs[k] for k in rng.permutation(len(runs))])[:count]
         rows += _pairs_of_group(dataset, np.sort(chosen))
     table = np.array(rows, dtype=float).reshape(-1, 7)
-    first, second, change, by_forces, by_virial, atoms, size = table.T
-    return Pairs(first.astype(int), second.astype(int), change, by_forces, by_virial, atoms.astype(int), size)
+    first, second, change, by_forces, by_virial, sizes, moved = table.T
+    return Pairs(first.astype(int), second.astype(int), change, by_forces, by_virial, sizes.astype(int), moved)
 
 
 def _pairs_of_group(dataset: DataSet, members: NDArray[np.int64]) -> list[tuple[float, ...]]:
@@ -100,7 +100,7 @@ def _pairs_of_group(dataset: DataSet, members: NDArray[np.int64]) -> list[tuple[
     else:
         positions, forces = _aligned(positions, forces)
     virials = np.array([np.full((3, 3), np.nan) if s.virial is None else s.virial for s in group])
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for a in range(len(group)):
         others = np.array([b for b in range(len(group)) if b != a])
         if periodic.any():

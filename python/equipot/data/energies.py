@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -15,7 +16,9 @@ from equipot.data.structures import DataSet
 _ISOLATED = {"isolatedatom", "isolatedatoms", "isolated", "atom", "atoms", "e0", "e0s", "freeatom"}
 
 
-def atomic_energies(dataset: DataSet, given: Mapping[int | str, float] | None = None) -> tuple[dict[int, float], str]:
+def atomic_energies(
+    dataset: DataSet, given: Mapping[int, float] | Mapping[str, float] | None = None
+) -> tuple[dict[int, float], str]:
     """Find the energy of an isolated atom of every species.
 
     Parameters
@@ -74,7 +77,7 @@ def binding_energies(dataset: DataSet, energies: Mapping[int, float]) -> np.ndar
     )
 
 
-def _given(given: Mapping[int | str, float]) -> dict[int, float]:
+def _given(given: Mapping[Any, float]) -> dict[int, float]:
     energies: dict[int, float] = {}
     for key, value in given.items():
         z = chemical_symbols.index(key) if key in chemical_symbols else key

@@ -43,7 +43,7 @@ class FrameFile:
 def expand(paths: Paths) -> list[str]:
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     names: list[str] = []
-    for path in map(os.fspath, several):
+    for path in [os.fspath(one) for one in several]:
         if os.path.exists(path) or not glob.has_magic(path):
             names.append(path)
             continue

@@ -75,9 +75,8 @@ def _energies(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str
     for members, colour in kinds.values():
         here = values[members]
         here = np.clip(here[np.isfinite(here)], edges[0], edges[-1])
-        axes.hist(
-            scale * (here - middle), bins=scale * (edges - middle), histtype="stepfilled", color=colour, alpha=0.6
-        )
+        bins = (scale * (edges - middle)).tolist()
+        axes.hist(scale * (here - middle), bins=bins, histtype="stepfilled", color=colour, alpha=0.6)
     axes.set_yscale("log")
     plain_log_ticks(axes, "y")
     atoms = "fitted atoms" if "least squares" in report.atomic_energies_note else "isolated atoms"
@@ -91,7 +90,8 @@ def _forces(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]]
     data = report.dataset
     rows = []
     for members, colour in kinds.values():
-        lengths = [np.linalg.norm(data[int(i)].forces, axis=1) for i in members if data[int(i)].forces is not None]
+        known = [forces for i in members if (forces := data[int(i)].forces) is not None]
+        lengths = [np.linalg.norm(forces, axis=1) for forces in known]
         rows.append((np.concatenate(lengths) if lengths else np.zeros(0), colour))
     everything = np.concatenate([lengths for lengths, _ in rows])
     positive = everything[everything > 1e-6]
@@ -99,7 +99,7 @@ def _forces(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]]
         return nothing(axes, "no forces" if not len(everything) else "all forces are zero")
     # Decades that hold next to nothing are forces that are zero by symmetry.
     low = max(np.percentile(positive, 1), 1e-4)
-    edges = np.geomspace(low, positive.max() * 1.05, 60)
+    edges = np.geomspace(low, positive.max() * 1.05, 60).tolist()
     axes.hist(
         [np.clip(lengths, edges[0], None) for lengths, _ in rows], bins=edges, stacked=True, color=[c for _, c in rows]
     )
@@ -153,7 +153,7 @@ def _volumes(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]
             continue
         shown = True
         volumes = np.array([s.atoms.get_volume() for s in chosen])
-        pressure = _GPA * np.array([np.trace(s.virial) for s in chosen]) / (3 * volumes)
+        pressure = _GPA * np.array([np.trace(s.virial) for s in chosen if s.virial is not None]) / (3 * volumes)
         pressures.append(pressure)
         volumes /= np.array([len(s) for s in chosen])
         axes.plot(volumes, pressure, ".", ms=5, alpha=0.6, color=colour, mew=0, rasterized=True)
@@ -164,12 +164,12 @@ def _volumes(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]
         axes.set_ylabel("pressure (GPa)")
         axes.set_xlabel("volume per atom (Å³)")
         return None
-    volumes = [s.atoms.get_volume() / len(s) for s in data if np.all(s.atoms.pbc)]
-    if not volumes:
+    per_atom = [s.atoms.get_volume() / len(s) for s in data if np.all(s.atoms.pbc)]
+    if not per_atom:
         return nothing(axes, "no periodic structures")
     axes.set_title("volume (no stresses)")
-    if np.ptp(volumes) < 1e-3 * max(volumes):
-        return nothing(axes, f"all have {np.mean(volumes):.2f} Å³ per atom")
+    if np.ptp(per_atom) < 1e-3 * max(per_atom):
+        return nothing(axes, f"all have {np.mean(per_atom):.2f} Å³ per atom")
     axes.hist(volumes, bins=40, color=COLOURS[0])
     axes.set_xlabel("volume per atom (Å³)")
     axes.set_ylabel("structures")

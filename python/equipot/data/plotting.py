@@ -26,7 +26,7 @@ _R = TypeVar("_R")
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc4b37", "#8b5fbf", "#56b4e9", "#a0522d", "#7f7f7f")
 PART_COLOURS = {"train": COLOURS[0], "valid": COLOURS[1], "test": COLOURS[2]}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",

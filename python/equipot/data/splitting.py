@@ -88,7 +88,7 @@ def _by_fraction(dataset: DataSet, valid: object, test: object, seed: int) -> np
         if shares[part] > 0 and not (labels == part + 1).any():
             free = [i for members in groups.values() if (labels[members] == 0).sum() > 1 for i in members]
             free = [i for i in free if labels[i] == 0] or [
-                i for i in np.flatnonzero(labels == 0) if not dataset[int(i)].is_isolated_atom
+                i for i in np.flatnonzero(labels == 0).tolist() if not dataset[i].is_isolated_atom
             ]
             if len(free) < 2:
                 raise EquipotError(f"{len(dataset)} structures are too few to take {name} = {shares[part]:g} of them")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipot.fit.linear import LinearSettings, linear
-from equipot.fit.linear import run as _run_linear
-from equipot.fit.settings import Settings, SettingsError, build, example, nearest, read_toml
+from equipot.fit.linear import linear
+from equipot.fit.linear_settings import LinearSettings
+from equipot.fit.settings import Settings, SettingsError, example, nearest, read_toml
 from equipot.fit.train import train
 from equipot.fit.training_settings import TrainSettings
 
@@ -37,9 +37,9 @@ def fit_file(
     resume : bool
         kind "train": go on with the run in the folder.
     scan : bool
-        kind "linear": try several sizes and weights.
+        kind "linear": try several sizes of the basis first.
     quiet : bool
-        kind "train": show nothing.
+        Show nothing.
 
     Returns
     -------
@@ -54,9 +54,7 @@ def fit_file(
         return train(path, folder, resume=resume, quiet=quiet)
     if resume:
         raise SettingsError('--resume is for kind = "train": a linear fit starts over.')
-    settings = build(LinearSettings, table, str(path)).relative_to(Path(path).parent)
-    beside = Path(path).parent / settings.folder if settings.folder else Path(path).with_suffix("")
-    return _run_linear(settings, Path(folder) if folder else beside, scan=scan)
+    return linear(path, folder, scan=scan, quiet=quiet)
 
 
 def example_file(kind: str) -> str:

@@ -105,8 +105,8 @@ def new_model(
         for ell in range(l_in + 1):
             shapes[f"{at}.up.{ell}"] = (k, k)
         widths = [settings.radial_functions, *settings.radial_widths, len(paths) * k]
-        for i, shape in enumerate(pairwise(widths)):
-            shapes[f"{at}.radial.{i}"] = shape
+        for i, (rows, columns) in enumerate(pairwise(widths)):
+            shapes[f"{at}.radial.{i}"] = (rows, columns)
         for ell in range(l_max + 1):
             rows = sum(path[2] == ell for path in paths) * k
             shapes[f"{at}.mix.{ell}"] = (rows, k) if skip else (nz, rows, k)

@@ -38,7 +38,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     CheckpointError
         When the disk is full or the folder cannot be written to; the previous checkpoint is then untouched.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     text = json.dumps({"version": VERSION, "state": _split(state, "", arrays)})
     arrays["_"] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
     write_file(path, lambda file: np.savez(file, **arrays), "the checkpoint")

@@ -59,8 +59,12 @@ class DataSettings(Settings):
 
     def relative_to(self, folder: Path) -> DataSettings:
         """The same settings with paths taken as relative to `folder`."""
-        files = {name: joined(folder, getattr(self, name)) for name in ("train", "valid", "test")}
-        return replace(self, **files)
+        return replace(
+            self,
+            train=joined(folder, self.train),
+            valid=joined(folder, self.valid),
+            test=joined(folder, self.test),
+        )
 
 
 def joined(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:

@@ -33,15 +33,43 @@ AGNESI = (1.0, 6.0, 1.5)
 _ZBL = {"envelope": 6, "exponent": 0.3, "prefactor": 0.4543, "c": [0.1818, 0.5099, 0.2802, 0.02817]}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Basis(ABC):
     """What a linear potential is linear in: coefficients of products of densities, species by species.
 
-    A kind of basis has `species`, `channels` and `features`, rows of order, coupling and channel, and makes a `model`.
+    Attributes
+    ----------
+    species : tuple of int
+        Atomic numbers.
+    cutoff : float
+        Å.
+    channels : int
+        Number of channels, each with its own radial functions.
+    l_max : int
+        Largest degree of the densities.
+    repulsion : bool
+        Add a fixed screened nuclear (ZBL) repulsion between close atoms.
     """
 
     species: tuple[int, ...]
+    cutoff: float
     channels: int
-    features: NDArray[np.int32]
+    l_max: int
+    repulsion: bool
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """The largest number of factors."""
+
+    @property
+    @abstractmethod
+    def features(self) -> NDArray[np.int32]:
+        """Rows of order, coupling and channel: the columns of one species."""
+
+    @abstractmethod
+    def precision(self, smoothness: float) -> Array:
+        """The prior's precision matrix P, shape (columns, columns)."""
 
     @property
     def columns(self) -> int:
@@ -78,48 +106,33 @@ class Basis(ABC):
         return _equipot.Design(_equipot.Model(serialize_model(self.model()), "basis"), self.features)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LinearBasis(Basis):
-    """Channels that are random mixtures of radial functions and species.
+    """Channels that are random mixtures of radial functions and species; the first ones are the same for any number.
 
     Attributes
     ----------
-    species : tuple of int
-        Atomic numbers.
-    cutoff : float
-        Å.
-    channels : int
-        Number of random mixtures; the first ones are the same whatever their number.
     radial_functions : int
         Number of functions q_n that they mix.
-    l_max : int
-        Largest degree of the densities.
     l_sums : tuple of int
         By order ν = 1, 2, …: the largest sum of the degrees of the factors of a product.
     falloff : float
         How fast the share of q_n in a mixture falls with n.
     envelope : int
         Exponent of the cutoff function.
-    repulsion : bool
-        Add a fixed screened nuclear (ZBL) repulsion between close atoms.
     seed : int
         Of the mixtures.
     """
 
-    species: tuple[int, ...]
-    cutoff: float
-    channels: int
     radial_functions: int
-    l_max: int
     l_sums: tuple[int, ...]
     falloff: float
     envelope: int
-    repulsion: bool
     seed: int
 
     @property
     def order(self) -> int:
-        """The largest number of factors."""
+        """See `Basis.order`."""
         return len(self.l_sums)
 
     @cached_property
@@ -181,7 +194,7 @@ class LinearBasis(Basis):
 
     @cached_property
     def features(self) -> NDArray[np.int32]:
-        """Rows of order, coupling and channel: the columns of one species."""
+        """See `Basis.features`."""
         paths = [len(degrees) for _, _, degrees in self.couplings]
         return feature_table(paths, self.channels, self.radial_functions * len(self.species))
 
@@ -210,7 +223,7 @@ class LinearBasis(Basis):
                 [mixed[ell][:count, :count] for ell in self.couplings[order - 1][2][path]], axis=0
             )
             start += count
-        return np.kron(np.eye(len(self.species)), block)
+        return np.asarray(np.kron(np.eye(len(self.species)), block), dtype=np.float64)
 
     def part(
         self, channels: int | None = None, l_max: int | None = None, l_sums: Sequence[int] | None = None

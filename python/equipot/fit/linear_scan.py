@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,13 +18,12 @@ from rich.table import Table
 from equipot import EquipotError
 from equipot.data import DataSet
 from equipot.data.plotting import COLOURS, figure, save, styled
+from equipot.fit.checkpoint import write_file
 from equipot.fit.linear_basis import LinearBasis
+from equipot.fit.linear_fit import LinearFit, score
 from equipot.fit.linear_rows import errors_of
 from equipot.modelfile import write_model
 from equipot.potential import load
-
-if TYPE_CHECKING:
-    from equipot.fit.linear import LinearFit
 
 # Of the best score, what a cheaper basis may lose and still be recommended.
 _TOLERANCE = 0.05
@@ -64,35 +64,35 @@ def scan_sizes(fit: LinearFit, folder: Path) -> tuple[LinearBasis, Path | None]:
     picture : Path or None
         None where matplotlib is missing.
     """
-    from equipot.fit.linear import score, write_json
-
     if not fit.validating:
         raise EquipotError("--scan compares errors on validation data: give [data] valid or a valid_fraction above 0.")
-    parts = _parts(fit.basis)
+    whole = fit.basis
+    assert isinstance(whole, LinearBasis)
+    parts = _parts(whole)
     fits = [fit.reduced(part) for part in parts]
     stacked = []
-    for one in fits:
+    for one, b in zip(fits, parts, strict=True):
         solution = one.search()
-        full = np.zeros(fit.basis.columns + len(fit.free))
-        full[fit.basis.places(one.basis)] = solution.coefficients[: one.basis.columns]
-        full[fit.basis.columns :] = solution.coefficients[one.basis.columns :]
+        full = np.zeros(whole.columns + len(fit.free))
+        full[whole.places(b)] = solution.coefficients[: b.columns]
+        full[whole.columns :] = solution.coefficients[b.columns :]
         one.solution = solution
         stacked.append(full)
-        b = one.basis
         fit.console.print(
             f"{b.channels} channels, l up to {b.l_max}, order {b.order}: {b.columns} coefficients solved."
         )
-    errors = errors_of(fit.basis, fit.data.valid, fit.baseline, stacked, "validation of sizes")
+    errors = errors_of(whole, fit.data.valid, fit.baseline, stacked, "validation of sizes")
     scores = score(errors)
     sizes = []
-    for one, error, value in zip(fits, errors, scores, strict=True):
+    for one, b, error, value in zip(fits, parts, errors, scores.tolist(), strict=True):
         double, mixed = (_cost(one, fit.data.train, dtype) for dtype in ("float64", "mixed"))
-        b = one.basis
-        sizes.append(Size(b.channels, b.l_max, b.order, b.columns, *map(float, error), float(value), double, mixed))
+        energy, forces, stress = error.tolist()
+        sizes.append(Size(b.channels, b.l_max, b.order, b.columns, energy, forces, stress, value, double, mixed))
     good = [k for k, size in enumerate(sizes) if size.score <= scores.min() + np.log1p(_TOLERANCE)]
     best = min(good, key=lambda k: sizes[k].mixed)
     sizes[best].recommended = True
-    write_json(folder / "scan.json", [asdict(size) for size in sizes])
+    text = json.dumps([asdict(size) for size in sizes], indent=1) + "\n"
+    write_file(folder / "scan.json", lambda f: f.write(text.encode()), "the table of sizes")
     fit.console.print(_table(sizes))
     picture: Path | None = None
     with suppress(ImportError):

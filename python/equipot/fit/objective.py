@@ -216,12 +216,13 @@ class Weighted:
         for trainer in self._trainers.values():
             trainer.set(self._engine_weights)
 
-    def add_gradient(self, head: str, batch: tuple[Any, ...], total: Array) -> None:
-        """Add the gradient of a batch (see the engine's `gradient`) by the weights to `total`."""
-        gradient = self._trainers[head].gradient(*batch, out=self._engine_gradient)
-        for mine, places in self._runs:
-            gradient[places] *= self._scale[mine]
-            total[mine] += gradient[places]
+    def add_gradient(self, head: str, graphs: Any, places: Indices, compared: Loss, total: Array) -> None:
+        """Add the gradient of the loss of the structures at `places` by the weights to `total`."""
+        bars = compared.energy_bar, compared.forces_bar, compared.virial_bar
+        gradient = self._trainers[head].gradient(graphs, places, *bars, self._engine_gradient)
+        for mine, theirs in self._runs:
+            gradient[theirs] *= self._scale[mine]
+            total[mine] += gradient[theirs]
 
     def model(self, weights: Array) -> ModelFile:
         """The model file with these weights."""
@@ -281,9 +282,7 @@ class Objective:
         for source, part in self._parts(indices):
             (graphs, places), compared = self._compare(source, part, loss_weights, totals, errors)
             value += compared.value
-            self.model.add_gradient(
-                source.head, (graphs, places, compared.energy_bar, compared.forces_bar, compared.virial_bar), total
-            )
+            self.model.add_gradient(source.head, graphs, places, compared, total)
         if not (np.isfinite(total).all() and np.isfinite(value)):
             self._blame(indices, loss_weights)
         return value, total

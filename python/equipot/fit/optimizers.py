@@ -169,16 +169,17 @@ def lbfgs(
     numpy.ndarray
         The weights of the last iteration.
     """
-    latest = {"weights": weights.copy(), "value": math.inf}
+    latest, value = weights.copy(), math.inf
 
     def remembered(x: Array) -> tuple[float, Array]:
+        nonlocal value
         value, gradient = objective(x)
-        latest["value"] = value
         return value, gradient
 
     def progress(x: Array) -> None:
-        latest["weights"] = x.copy()
-        callback(latest["weights"], latest["value"])
+        nonlocal latest
+        latest = x.copy()
+        callback(latest, value)
 
     with suppress(Stop):
         minimize(
@@ -189,4 +190,4 @@ def lbfgs(
             callback=progress,
             options={"maxiter": iterations, "maxfun": 20 * iterations, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-12},
         )
-    return latest["weights"]
+    return latest

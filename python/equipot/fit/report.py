@@ -330,7 +330,8 @@ def _time_axis(panel: Axes, seconds: float) -> None:
     name, unit = next(
         (n, u) for n, u in (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0)) if whole > 2 * u or u == 1
     )
-    axis = panel.secondary_xaxis("top", functions=(lambda x: x * seconds / unit, lambda t: t * unit / seconds))
+    scale = seconds / unit
+    axis = panel.secondary_xaxis("top", functions=(lambda x: np.multiply(x, scale), lambda t: np.divide(t, scale)))
     axis.set_xlabel(name)
 
 

@@ -13,7 +13,6 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -247,7 +246,6 @@ def example(cls: type[Settings], head: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-@cache
 def descriptions(cls: type[Settings]) -> dict[str, str]:
     """Give the description of every field, from the ``Attributes`` section of the docstring (numpy style)."""
     text = re.sub(r"^    ", "", cls.__doc__ or "", flags=re.MULTILINE)
@@ -289,7 +287,8 @@ def _build(cls: type[S], table: Any, name: str, section: str, everywhere: list[t
         values[key] = value
     for key, field in fields.items():
         inner = _section_type(hints[key])
-        if key not in values and inner is not None and field.default_factory is inner:
+        own_defaults: Any = field.default_factory
+        if key not in values and inner is not None and own_defaults is inner:
             values[key] = _build(inner, {}, name, f"{section}.{key}" if section else key, everywhere)
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and key not in values:
@@ -328,7 +327,6 @@ def _walk(cls: type[Settings], section: str = "") -> Iterator[tuple[str, str]]:
             yield from _walk(inner, f"{section}.{field.name}" if section else field.name)
 
 
-@cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -396,7 +394,7 @@ def _scalar(value: Any, hint: type, limits: Mapping[str, float]) -> Any:
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise _Wrong(f"must be {_kind(hint)}, not {_shown(value)}")
-    if hint is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise _Wrong(f"must be a finite number, not {value}")
     tests = {
         "least": (lambda v, limit: v >= limit, "at least"),

@@ -140,7 +140,8 @@ class Spectrum:
         rhs = squared @ equations.rhs
         if not np.isfinite(gram).all() or not np.isfinite(rhs).all():
             raise EquipotError("The design matrix or the labels of the linear fit have numbers that are not finite.")
-        self.weights = tuple(float(w) for w in weights)
+        energy, forces, virial = map(float, weights)
+        self.weights = (energy, forces, virial)
         self.rows = float(equations.rows @ (squared > 0))
         self._square = float(squared @ equations.square)
         if self.rows == 0:
@@ -283,7 +284,7 @@ def bayesian(
         # More than a hundredfold would hang the fit on a handful of rows.
         bounded = np.clip(fitted, 1e-2 * np.asarray(weights), 1e2 * np.asarray(weights))
         change = np.abs(np.log(np.maximum(bounded, 1e-300) / np.maximum(spectrum.weights, 1e-300)))[fitted > 0]
-        spectrum = Spectrum(equations, bounded, precision)
+        spectrum = Spectrum(equations, bounded.tolist(), precision)
         solution = spectrum.solution(spectrum.best_strength())
         if not change.size or change.max() < 0.02:
             break

@@ -145,7 +145,9 @@ def teach(
     if not pool:
         raise EquipotError("[teachers] there is no structure with forces and more than one atom to begin with.")
     teachers.check_species(sorted({int(z) for i in pool for z in dataset[i].atoms.numbers}))
-    forces_scale = float(np.sqrt(np.mean(np.concatenate([np.ravel(dataset[i].forces) for i in pool]) ** 2)))
+    forces_scale = float(
+        np.sqrt(np.mean(np.concatenate([np.ravel(f) for i in pool if (f := dataset[i].forces) is not None]) ** 2))
+    )
     lightest = min(float(atomic_masses[dataset[i].atoms.numbers].min()) for i in pool)
     step = min(_STEP * np.sqrt(lightest), _LONGEST_STEP)
     walkers = Walkers(dataset, pool, teachers.cutoff, SHORTEST, settings.temperatures, step, _FRICTION)

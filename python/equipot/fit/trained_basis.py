@@ -24,9 +24,9 @@ from equipot.modelfile import ModelFile, check_model, read_model
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedBasis(Basis):
-    """Channels of a trained model; the rest of the interface is that of `LinearBasis`.
+    """Channels of a trained model.
 
     Attributes
     ----------
@@ -57,41 +57,23 @@ class TrainedBasis(Basis):
         wrong = [reason for found, reason in reasons if found]
         if wrong:
             raise EquipotError(f"[basis] channels_from: '{path}' has {' and '.join(wrong)}.")
-        return TrainedBasis(file)
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers."""
-        return tuple(int(z) for z in self.file.meta["species"])
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        return float(self.file.meta["cutoff"])
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return int(self.file.meta["channels"])
-
-    @property
-    def l_max(self) -> int:
-        """Largest degree of the densities."""
-        return int(self.file.meta["l_max"])
+        return TrainedBasis(
+            species=tuple(int(z) for z in file.meta["species"]),
+            cutoff=float(file.meta["cutoff"]),
+            channels=int(file.meta["channels"]),
+            l_max=int(file.meta["l_max"]),
+            repulsion=file.meta.get("zbl") is not None,
+            file=file,
+        )
 
     @property
     def order(self) -> int:
-        """The largest number of factors."""
+        """See `Basis.order`."""
         return int(self.file.meta["layers"][0]["correlation"])
-
-    @property
-    def repulsion(self) -> bool:
-        """Whether the model has a fixed repulsion."""
-        return self.file.meta.get("zbl") is not None
 
     @cached_property
     def features(self) -> NDArray[np.int32]:
-        """Rows of order, coupling and channel: the columns of one species."""
+        """See `Basis.features`."""
         a = self.file.arrays
         paths = [a[product_name(n)].shape[1] if product_name(n) in a else 0 for n in range(1, self.order + 1)]
         functions = int(self.file.meta["radial"]["size"]) * len(self.species)

@@ -248,6 +248,7 @@ class TrainingRun:
             done = (self.epoch - begin + self.batch / len(parts)) / max(self.phase_end - begin, 1)
             self.rate = self.schedule.rate(self.phase_steps, done)
             value, gradient = self.objective.gradient(self.weights, indices, self.loss_weights, self.errors)
+            assert self.optimizer is not None
             self.optimizer.step(self.weights, gradient, self.rate, o.clip)
             self.average.step(self.weights)
             self.steps, self.phase_steps, self.batch = self.steps + 1, self.phase_steps + 1, self.batch + 1

@@ -1,0 +1,336 @@
+"""One linear fit: sum up the design matrix, solve, test, and write a model file with a report."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from rich.console import Console
+
+from equipot import EquipotError, __version__
+from equipot.data import DataSet
+from equipot.evaluate import finite
+from equipot.fit.datasets import DataSets
+from equipot.fit.guards import shortest_distances
+from equipot.fit.linear_basis import Basis, LinearBasis
+from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
+from equipot.fit.linear_settings import LinearSettings
+from equipot.fit.report import compare, write_report
+from equipot.fit.settings import SettingsError, to_dict
+from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
+from equipot.fit.trained_basis import TrainedBasis
+from equipot.modelfile import ModelFile, write_model
+from equipot.potential import load
+
+Array = NDArray[np.float64]
+
+# Posterior factors of more coefficients would make the file larger than 36 MB.
+_LARGEST_POSTERIOR = 3000
+# Strengths of the prior that are compared around the most probable one.
+_STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
+# Among these the strongest whose score is within this of the best is taken: what validates alike extrapolates better
+# with a stronger prior.
+_TOLERANCE = 0.005
+# Factors of the weight of energies that are tried; the given one first.
+_ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
+
+
+class LinearFit:
+    """One fit: its data, its basis, and what has been found.
+
+    Parameters
+    ----------
+    settings : LinearSettings
+    data : DataSets
+    console : rich.console.Console
+        Where notes go.
+    """
+
+    def __init__(self, settings: LinearSettings, data: DataSets, console: Console) -> None:
+        self.settings, self.data, self.console = settings, data, console
+        self.began = time.monotonic()
+        for note in data.notes:
+            console.print(note, markup=False)
+        if not any(s.energy is not None or s.forces is not None for s in data.train):
+            raise EquipotError("The training data have no energies and no forces: there is nothing to fit to.")
+        self.basis: Basis = _basis(settings, data)
+        self.shortest = shortest_distances(data.train, self.basis.cutoff)
+        self.free = tuple(sorted(z for z in data.estimated if any(s.energy is not None for s in data.train)))
+        self.train: NormalEquations | None = None
+        self.valid: NormalEquations | None = None
+        self.solution: Solution | None = None
+        self.validation: dict[str, float] = {}
+        self.notes: list[str] = []
+        self._check_memory()
+
+    @property
+    def baseline(self) -> Baseline:
+        """What is taken off the labels."""
+        return Baseline(self.data.atomic_energies, self.free, self.basis)
+
+    @property
+    def validating(self) -> bool:
+        """Whether there is a validation set of its own."""
+        return self.data.valid is not self.data.train
+
+    def _check_memory(self) -> None:
+        columns = self.basis.columns
+        need = 8.0 * 12 * columns**2
+        with suppress(ValueError, OSError, AttributeError):
+            here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            if need > 0.8 * here:
+                raise EquipotError(
+                    f"[basis]: a fit of {columns:,} coefficients needs {need / 1e9:.0f} GB of memory and there are "
+                    f"{here / 1e9:.0f} GB: take fewer channels, a smaller l_max or smaller l_sums."
+                )
+        self.console.print(
+            f"{columns:,} coefficients for {' '.join(chemical_symbols[z] for z in self.basis.species)}: "
+            f"{self.basis.channels} channels, l up to {self.basis.l_max}, order {self.basis.order}, "
+            f"cutoff {self.basis.cutoff:g} Å."
+        )
+
+    def accumulate(self) -> None:
+        """Make the design matrices of training and validation data and sum up their normal equations."""
+        weights = self.settings.weights.config_weights
+        known = set(self.data.train.config_types) | set(self.data.valid.config_types)
+        for name in weights:
+            if name not in known:
+                raise SettingsError(
+                    f"[weights] config_weights: no structure has the config_type '{name}'; there are "
+                    f"{', '.join(sorted(known))}."
+                )
+        self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
+        if self.basis.repulsion:
+            add_guards(self.train, self.basis, self.data.train, self.shortest, self.baseline, self.settings.seed)
+        if self.validating:
+            self.valid = normal_equations(
+                self.basis, self.data.valid, self.baseline, weights, "design matrix, validation"
+            )
+        rows = self.train.rows
+        self.console.print(
+            f"Design matrix of {rows[0]:.0f} energies, {rows[1]:.0f} force and {rows[2]:.0f} virial components "
+            f"after {time.monotonic() - self.began:.0f} s."
+        )
+
+    def reduced(self, part: LinearBasis) -> LinearFit:
+        """The fit of a smaller basis within this one, from the same matrices."""
+        other = object.__new__(LinearFit)
+        other.__dict__.update(self.__dict__)
+        assert isinstance(self.basis, LinearBasis)
+        places = self.basis.places(part)
+        free = self.basis.columns + np.arange(len(self.free))
+        columns = np.concatenate([places, free])
+        other.basis = part
+        other.train = None if self.train is None else self.train.take(columns)
+        other.valid = None if self.valid is None else self.valid.take(columns)
+        other.notes = list(self.notes)
+        return other
+
+    def precision(self) -> Array:
+        """The prior's precision, with zeros for the energies of isolated atoms."""
+        size = self.basis.columns
+        full = np.zeros((size + len(self.free), size + len(self.free)))
+        full[:size, :size] = self.basis.precision(self.settings.solver.smoothness)
+        return full
+
+    def search(self) -> Solution:
+        """Find the coefficients from the training data alone."""
+        assert self.train is not None
+        chosen, solver = self.settings.weights, self.settings.solver
+        weights = (chosen.energy, chosen.forces, chosen.virial)
+        precision = self.precision()
+        if solver.method == "ard":
+            return ard(self.train, weights, precision)
+        if solver.method == "ridge":
+            return Spectrum(self.train, weights, precision).solution(solver.strength)
+        if solver.method == "validation" and self.validating:
+            return self._validated(weights, precision)
+        if solver.method == "validation":
+            self.notes.append("Without validation data the prior's strength is the most probable one.")
+        return bayesian(self.train, weights, precision, separate_noise=solver.method == "bayes-noise")[1]
+
+    def solve(self) -> Solution:
+        """Find the coefficients, in the end from all data unless `refit` is off."""
+        assert self.train is not None
+        solver = self.settings.solver
+        self.solution = self.search()
+        if self.valid is not None:
+            errors = errors_of(self.basis, self.data.valid, self.baseline, [self.solution.coefficients])[0]
+            self.validation = dict(zip(("energy", "forces", "stress"), map(float, errors), strict=True))
+            shown = ", ".join(
+                f"{name} {value:.3g} {unit}"
+                for (name, value), unit in zip(self.validation.items(), ("meV/atom", "meV/Å", "GPa"), strict=True)
+                if np.isfinite(value)
+            )
+            self.console.print(f"Mean absolute errors of the validation data: {shown}.")
+        if solver.refit and self.valid is not None:
+            everything, precision = self.train + self.valid, self.precision()
+            if solver.method == "ard":
+                self.solution = ard(everything, self.solution.weights, precision)
+            else:
+                again = ridge(everything, self.solution.weights, precision, self.solution.strength)
+                self.solution = replace(self.solution, coefficients=again)
+        self.notes += self.solution.notes
+        s = self.solution
+        w = ", ".join(
+            f"{kind} {weight:.3g}" for kind, weight in zip(("energy", "forces", "virial"), s.weights, strict=True)
+        )
+        self.console.print(
+            f"Solved after {time.monotonic() - self.began:.0f} s: strength of the prior {s.strength:.2g}, weights {w}; "
+            f"the data determine {s.effective:.0f} of {len(s.coefficients)} coefficients."
+        )
+        for note in self.notes:
+            self.console.print(note, markup=False)
+        return self.solution
+
+    def _validated(self, weights: tuple[float, float, float], precision: Array) -> Solution:
+        """The weights and the strength of the prior that validate best."""
+        assert self.train is not None
+        spectrum = Spectrum(self.train, weights, precision)
+        strength = spectrum.best_strength()
+        if self.settings.weights.search:
+            tries = [
+                (weights[0] * e, weights[1], weights[2] * v)
+                for e, v in product(_ENERGY_FACTORS if weights[0] else (1.0,), (1.0, 0.2) if weights[2] else (1.0,))
+            ]
+            found = [spectrum.solve(strength)] + [ridge(self.train, one, precision, strength) for one in tries[1:]]
+            errors = errors_of(self.basis, self.data.valid, self.baseline, found, "validation of weights")
+            best = tries[int(np.argmin(score(errors)))]
+            if best != weights:
+                spectrum = Spectrum(self.train, best, precision)
+                strength = spectrum.best_strength()
+        candidates = [spectrum.solution(strength * factor) for factor in _STRENGTHS]
+        errors = errors_of(self.basis, self.data.valid, self.baseline, [c.coefficients for c in candidates])
+        scores = score(errors)
+        return candidates[int(np.flatnonzero(scores <= scores.min() + _TOLERANCE)[-1])]
+
+    # -- what is written ----------------------------------------------------------------------------------------------
+
+    def model(self, card: Mapping[str, Any] | None = None) -> ModelFile:
+        """The potential."""
+        assert self.solution is not None
+        coefficients = self.solution.coefficients
+        energies = dict(self.data.atomic_energies)
+        for z, change in zip(self.free, coefficients[self.basis.columns :], strict=True):
+            energies[z] += float(change)
+        return self.basis.model(coefficients[: self.basis.columns], energies, dict(card or {}))
+
+    def card(self) -> dict[str, Any]:
+        """What the model file says about itself."""
+        assert self.solution is not None
+        s, b, source = self.solution, self.basis, self.settings.basis.channels_from
+        train = (
+            self.data.train + self.data.valid
+            if self.valid is not None and self.settings.solver.refit
+            else self.data.train
+        )
+        files = sorted({Path(structure.file).name for structure in train if structure.source})
+        return {
+            "title": self.settings.title or " ".join(chemical_symbols[z] for z in b.species),
+            "description": f"Linear: {b.columns} coefficients, {b.channels} {'trained ' if source else ''}channels, "
+            f"l up to {b.l_max}, order {b.order}.",
+            "created_by": f"equipot {__version__}",
+            "data": {"files": files, "structures": len(train), "atoms": int(train.atoms)},
+            "fit": {
+                "method": self.settings.solver.method,
+                "seed": self.settings.seed,
+                "strength": float(s.strength),
+                "noise": float(s.noise),
+                "weights": dict(zip(("energy", "forces", "virial"), s.weights, strict=True)),
+                "settings": {"channels_from": Path(source).name} if source else to_dict(self.settings.basis),
+            },
+            "range": {
+                "shortest_distances": {
+                    "-".join(chemical_symbols[z] for z in pair): round(d, 3)
+                    for pair, d in sorted(self.shortest.items())
+                },
+                "config_types": train.config_types,
+            },
+        }
+
+    def finish(self, folder: Path, pictures: Mapping[str, Path] | None = None) -> Path:
+        """Write the model, test it, and write tables, pictures and the report."""
+        path = folder / "model.equipot"
+        model = self.model(self.card())
+        self._add_posterior(model)
+        write_model(model, path)
+        parts = {
+            "train": self.data.train,
+            "valid": self.data.valid if self.validating else DataSet(),
+            "test": self.data.test,
+        }
+        tables, drawn = compare(load(path), parts, folder)
+        card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
+        if self.valid is not None and self.settings.solver.refit:
+            card["errors"]["validation, before these data were used too"] = {
+                name: value for name, value in self.validation.items() if np.isfinite(value)
+            }
+        model.meta["card"] = card
+        write_model(model, path)
+        for name, table in tables.items():
+            self.console.print(f"\n{name}\n{table.text()}", markup=False)
+        title, shown = f"Linear fit of {card['title']}", {**(pictures or {}), **drawn}
+        write_report(folder, title, to_dict(self.settings), [], tables, shown, card, self.data.findings)
+        self.console.print(f"Model: {path}\nReport: {folder / 'report.html'}", markup=False)
+        self.console.print(f"{time.monotonic() - self.began:.0f} s in all.")
+        return path
+
+    def _add_posterior(self, model: ModelFile) -> None:
+        if not self.settings.solver.posterior or self.settings.solver.method == "ard":
+            return
+        assert self.solution is not None
+        assert self.train is not None
+        if self.basis.columns > _LARGEST_POSTERIOR:
+            self.console.print(
+                f"The posterior of {self.basis.columns} coefficients is left out of the file: "
+                f"{_LARGEST_POSTERIOR} is the limit."
+            )
+            return
+        everything = self.train + self.valid if self.valid is not None and self.settings.solver.refit else self.train
+        spectrum = Spectrum(everything, self.solution.weights, self.precision())
+        size, nz = self.basis.columns, len(self.basis.species)
+        factor = spectrum.posterior_factor(self.solution.strength)[:size, :size]
+        columns = np.concatenate([np.insert(self.basis.features, 0, z, axis=1) for z in range(nz)]).astype(np.int32)
+        model.arrays["posterior.factor"], model.arrays["posterior.columns"] = factor.astype(np.float32), columns
+
+
+def _basis(settings: LinearSettings, data: DataSets) -> Basis:
+    """What the potential is linear in."""
+    chosen, species = settings.basis, tuple(sorted(data.train.species))
+    if chosen.channels_from is not None:
+        trained = TrainedBasis.read(chosen.channels_from)
+        if trained.species != species:
+            here, there = (" ".join(chemical_symbols[z] for z in zs) for zs in (species, trained.species))
+            raise EquipotError(
+                f"[basis] channels_from: the species of the data, {here}, are not those of the model, {there}."
+            )
+        return trained
+    return LinearBasis(
+        species=species,
+        cutoff=chosen.cutoff,
+        channels=chosen.channels,
+        radial_functions=chosen.radial_functions,
+        l_max=chosen.l_max,
+        l_sums=chosen.l_sums,
+        falloff=chosen.falloff,
+        envelope=chosen.envelope,
+        repulsion=chosen.repulsion,
+        seed=settings.seed,
+    )
+
+
+def score(errors: Array) -> Array:
+    """One number for errors of energy, forces and stress: the mean of their logarithms, stress counting a quarter."""
+    parts = np.log(np.maximum(errors, 1e-12))
+    weights = np.where(np.isfinite(errors).any(axis=0), [1.0, 1.0, 0.25], 0.0)
+    return np.where(np.isnan(parts), 0.0, parts) @ weights / weights.sum()
