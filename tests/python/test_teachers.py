@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from structures import random_atoms
 
 import equipot
 from equipot.data import DataSet, Structure
-from equipot.fit import SettingsError, train
+from equipot.fit import SettingsError, side_by_side, train
 from equipot.fit.datasets import DataSets
+from equipot.fit.display import Display
 from equipot.fit.objective import graph_set
+from equipot.fit.settings import build
 from equipot.fit.teachers import Taught, Teachers, read_taught, teach, write_taught
-from equipot.fit.training_run import TrainingRun
-from equipot.fit.training_settings import TeacherSettings
+from equipot.fit.training_settings import TeacherSettings, TrainSettings
 from equipot.modelfile import read_model, write_model
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -165,21 +167,41 @@ def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
     assert pieces.read_bytes() == through.read_bytes()
 
 
-def test_a_teacher_that_fails_in_training_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, run, go = with_teachers(tmp_path), tmp_path / "run", TrainingRun.go
+def test_a_teacher_that_fails_leaves_what_is_there(tmp_path: Path) -> None:
+    settings, run = with_teachers(tmp_path), tmp_path / "run"
+    through = train(folder=tmp_path / "through", **settings)
+    (run / "teachers" / "2").mkdir(parents=True)
+    with open(run / "teachers" / "2" / "log.jsonl", "w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(equipot.EquipotError, match=r"Teacher 2: Another process is at work"):
+            train(folder=run, resume=True, **settings)
+    first = read_model(run / "teachers" / "1" / "model.equipot")
+    assert np.isfinite(first.arrays["embedding"]).all()
+    assert (run / "settings.toml").exists()
+    assert train(folder=run, resume=True, **settings).read_bytes() == through.read_bytes()
 
-    def failing(training: TrainingRun) -> None:
-        if training.folder.path.name == "2":
-            raise equipot.EquipotError("the loss is not finite")
-        go(training)
 
-    monkeypatch.setattr(TrainingRun, "go", failing)
-    with pytest.raises(equipot.EquipotError, match="not finite"):
-        train(folder=run, **settings)
-    first = (run / "teachers" / "1" / "model.equipot").read_bytes()
-    monkeypatch.setattr(TrainingRun, "go", go)
-    assert train(folder=run, resume=True, **settings) == run / "model.equipot"
-    assert (run / "teachers" / "1" / "model.equipot").read_bytes() == first
+def test_a_teacher_whose_process_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_CHILD", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(equipot.EquipotError, match=r"Teacher 1 ended before its time, by SIGKILL \(was memory short"):
+        train(folder=tmp_path / "run", **with_teachers(tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_teachers_stop_when_they_are_asked_to(tmp_path: Path) -> None:
+    settings = with_teachers(tmp_path)
+    sets = settings.pop("sets")
+    settings |= {"epochs": 100_000, "threads": 1, "teachers": {}, "data": {"train": []}}
+    del settings["quiet"]
+    own = build(TrainSettings, settings, "these")
+    folders = [tmp_path / "1", tmp_path / "2"]
+    found = side_by_side.side_by_side(
+        dict.fromkeys(folders, own), sets, 2, ["one", "two"], Display(quiet=True), lambda: "this test"
+    )
+    # The second starts once the first has begun, by when that has been told to stop.
+    assert found == [side_by_side.Trained(folders[0] / "model.equipot", unfinished=True)]
+    assert found[0].model.exists()
+    assert not folders[1].exists()
 
 
 def test_data_that_cannot_be_trained_on_leave_nothing_behind(tmp_path: Path) -> None:

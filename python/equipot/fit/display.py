@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +15,25 @@ from rich.table import Table
 _GPA = 160.21766208  # of one eV/Å³
 _SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", _GPA, "GPa"))
 _ROWS = 12
+
+
+class Watcher(Protocol):
+    """Who is told how a training run goes."""
+
+    def note(self, text: str) -> None:
+        """Something that stays, for people."""
+
+    def start(self, epochs: int) -> None:
+        """Training begins."""
+
+    def step(self, epoch: int, part: float, done: float, loss: float, rate: float, speed: float) -> None:
+        """Progress: the epoch and the part of it that is done, the part of the run, the latest loss, atoms/s."""
+
+    def validated(self, record: Mapping[str, Any], done: float) -> None:
+        """A line of the log, and the part of the run that is done."""
+
+    def close(self) -> None:
+        """Training ends."""
 
 
 class Display:
@@ -39,8 +58,7 @@ class Display:
         )
         self._run: TaskID | None = None
         self._epoch: TaskID | None = None
-        self._begin = time.monotonic()
-        self._first_done: float | None = None
+        self._clock = _Clock()
         self._records: list[Mapping[str, Any]] = []
         self._best: Mapping[str, Any] | None = None
 
@@ -51,7 +69,6 @@ class Display:
 
     def start(self, epochs: int) -> None:
         """Begin to show progress."""
-        self._begin = time.monotonic()
         if self._quiet or not self._console.is_terminal:
             return
         self._run = self._progress.add_task("run", total=1.0, text="")
@@ -60,11 +77,10 @@ class Display:
         self._live.start()
 
     def step(self, epoch: int, part: float, done: float, loss: float, rate: float, speed: float) -> None:
-        """Tell progress: the epoch and the part of it that is done, the part of the run, the latest loss, atoms/s."""
+        """See `Watcher.step`."""
         if self._live is None or self._run is None or self._epoch is None:
             return
-        left = self._time_left(done)
-        self._progress.update(self._run, completed=done, text=f"{done:4.0%}  {left}")
+        self._progress.update(self._run, completed=done, text=f"{done:4.0%}  {self._clock.left(done)}")
         self._progress.update(
             self._epoch,
             description=f"epoch {epoch}",
@@ -82,16 +98,7 @@ class Display:
         if self._live is not None:
             self._live.update(self._view())
             return
-        valid = record["valid"]
-        errors = "  ".join(f"{n} {valid[f'{n}_rmse'] * u:.4g} {unit}" for n, u, unit in _SHOWN if f"{n}_rmse" in valid)
-        train = "" if record.get("train_loss") is None else f"train loss {record['train_loss']:.5g}  "
-        self._console.print(
-            f"epoch {record['epoch']:4d}  {train}valid loss {record['valid_loss']:.5g}  RMSE {errors}  "
-            f"rate {record['learning_rate']:.2g}  {record['atoms_per_second']:,.0f} atoms/s  {self._time_left(done)}"
-            f"{'  best' if record.get('best') else ''}",
-            markup=False,
-            soft_wrap=True,
-        )
+        self._console.print(_line(record, self._clock.left(done)), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Stop the live table; it stays as it is."""
@@ -99,16 +106,6 @@ class Display:
             self._live.update(self._view(), refresh=True)
             self._live.stop()
             self._live = None
-
-    def _time_left(self, done: float) -> str:
-        now = time.monotonic()
-        if self._first_done is None:
-            self._first_done, self._begin = done, now
-        if done >= 1:
-            return "done"
-        if done - self._first_done < 1e-6 or now - self._begin < 1:
-            return ""
-        return f"{_duration((now - self._begin) * (1 - done) / (done - self._first_done))} left"
 
     def _view(self) -> Group:
         table = Table(title="Errors on the validation set (RMSE)", title_justify="left")
@@ -130,6 +127,97 @@ class Display:
                 groups.add_row(name, *_errors(means))
             parts.append(groups)
         return Group(*parts, self._progress)
+
+
+class Several:
+    """Shows the course of several runs at once: a bar of each in a terminal, lines with their names elsewhere.
+
+    Parameters
+    ----------
+    display : Display
+        Of the whole, where notes go.
+    names : sequence of str
+        Of the runs.
+    """
+
+    def __init__(self, display: Display, names: Sequence[str]) -> None:
+        self._display, self._names = display, names
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            TextColumn("{task.fields[text]}"),
+            console=display._console,
+        )
+        self._live = display._console.is_terminal and not display._quiet
+
+    def __enter__(self) -> Several:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def watcher(self, run: int) -> Watcher:
+        """Who is told how one of the runs goes."""
+        return _OneOfSeveral(self._names[run], self._display, self._progress if self._live else None)
+
+
+class _OneOfSeveral:
+    def __init__(self, name: str, display: Display, progress: Progress | None) -> None:
+        self._name, self._display, self._progress = name, display, progress
+        self._task = progress.add_task(name, start=False, total=1.0, text="") if progress is not None else None
+        self._clock, self._errors = _Clock(), ""
+
+    def note(self, text: str) -> None:
+        self._display.note(f"{self._name}: {text.strip()}")
+
+    def start(self, epochs: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.start_task(self._task)
+
+    def step(self, epoch: int, part: float, done: float, loss: float, rate: float, speed: float) -> None:
+        if self._progress is not None and self._task is not None:
+            text = f"{done:4.0%}  {self._clock.left(done)}  epoch {epoch}  {self._errors}"
+            self._progress.update(self._task, completed=done, text=text)
+
+    def validated(self, record: Mapping[str, Any], done: float) -> None:
+        self._errors = _all_errors(record["valid"])
+        if self._progress is None:
+            self._display.note(f"{self._name}  {_line(record, self._clock.left(done))}")
+
+    def close(self) -> None:
+        pass
+
+
+class _Clock:
+    """Foretells the time that is left from the part of the work that is done; what a resumed run had done is free."""
+
+    def __init__(self) -> None:
+        self._begin, self._first_done = time.monotonic(), -1.0
+
+    def left(self, done: float) -> str:
+        now = time.monotonic()
+        if self._first_done < 0:
+            self._first_done, self._begin = done, now
+        if done >= 1:
+            return "done"
+        if done - self._first_done < 1e-6 or now - self._begin < 1:
+            return ""
+        return f"{_duration((now - self._begin) * (1 - done) / (done - self._first_done))} left"
+
+
+def _line(record: Mapping[str, Any], left: str) -> str:
+    train = "" if record.get("train_loss") is None else f"train loss {record['train_loss']:.5g}  "
+    return (
+        f"epoch {record['epoch']:4d}  {train}valid loss {record['valid_loss']:.5g}  "
+        f"RMSE {_all_errors(record['valid'])}  rate {record['learning_rate']:.2g}  "
+        f"{record['atoms_per_second']:,.0f} atoms/s  {left}{'  best' if record.get('best') else ''}"
+    )
+
+
+def _all_errors(means: Mapping[str, float]) -> str:
+    return "  ".join(f"{n} {means[f'{n}_rmse'] * u:.4g} {unit}" for n, u, unit in _SHOWN if f"{n}_rmse" in means)
 
 
 def _cells(record: Mapping[str, Any], means: Mapping[str, float]) -> list[str]:

@@ -132,12 +132,16 @@ class RunFolder:
             raise
 
     def _discard(self) -> None:
-        if self._new and not self.model.exists():
-            for name in ("settings.toml", "log.jsonl", "start.equipot"):
-                (self.path / name).unlink(missing_ok=True)
-            for empty in (self.teachers, self.path):
-                with suppress(OSError):
-                    empty.rmdir()
+        if not self._new or self.model.exists():
+            return
+        with suppress(OSError):
+            self.teachers.rmdir()
+        if self.teachers.exists():  # they had begun
+            return
+        for name in ("settings.toml", "log.jsonl", "start.equipot"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
 
 def check_folder(path: Path, resume: bool) -> None:

@@ -15,7 +15,7 @@ from equipot import EquipotError
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
 from equipot.fit.architecture import add_head, new_model
 from equipot.fit.datasets import DataSets
-from equipot.fit.display import Display
+from equipot.fit.display import Watcher
 from equipot.fit.losses import Labels
 from equipot.fit.objective import Graphs, Objective, Source, Weighted
 from equipot.fit.settings import nearest
@@ -57,7 +57,7 @@ def cutoff_of(settings: TrainSettings) -> float:
     return settings.model.cutoff if path is None else float(read_model(path).meta["cutoff"])
 
 
-def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, display: Display) -> Start:
+def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, display: Watcher) -> Start:
     """Make the model that training starts from and write it to `path`.
 
     Parameters
@@ -108,7 +108,7 @@ def free_energies(settings: TrainSettings, data: DataSets, start: Start) -> NDAr
     return free
 
 
-def replayed(settings: TrainSettings, start: Start, display: Display) -> tuple[DataSet, Source]:
+def replayed(settings: TrainSettings, start: Start, display: Watcher) -> tuple[DataSet, Source]:
     """Read the older data to be trained on as well, with the head that they belong to."""
     chosen = settings.start
     older = [h for h in start.model.meta["heads"] if h != chosen.new_head]
@@ -121,7 +121,7 @@ def replayed(settings: TrainSettings, start: Start, display: Display) -> tuple[D
     return data, Source(labels, Graphs(data, float(start.model.meta["cutoff"])), head)
 
 
-def _fine_tuned(settings: TrainSettings, data: DataSets, path: Path, train: Source, display: Display) -> Start:
+def _fine_tuned(settings: TrainSettings, data: DataSets, path: Path, train: Source, display: Watcher) -> Start:
     chosen = settings.start
     model = read_model(str(chosen.model))
     copied = head = _head_of(model, chosen.head)

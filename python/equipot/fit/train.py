@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -12,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from equipot._equipot import threads
 from equipot.data import DataSet
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather
+from equipot.fit.side_by_side import side_by_side
 from equipot.fit.teachers import Teachers, teach, write_taught
 from equipot.fit.training_run import TrainingRun
 from equipot.fit.training_settings import TeacherSettings, TrainSettings
@@ -95,28 +96,26 @@ def _teach(
     stopped: Callable[[], str],
 ) -> Path | None:
     """Train the teachers and write what they teach; where training stops before, the model that it has come to."""
-    began, count, untested = time.monotonic(), settings.teachers.count, copy(data)
+    untested = copy(data)
     untested.test = DataSet()
     paths = [Path(path) for path in settings.teachers.models]
-    for k in range(1, count + 1):
-        display.note(f"\nTeacher {k} of {count}")
-        left = None if settings.max_hours is None else settings.max_hours - (time.monotonic() - began) / 3600
-        own = replace(
-            settings,
-            seed=settings.seed + k,
-            teachers=TeacherSettings(),
-            max_hours=left if left is None else max(left, 1e-9),
-        )
-        own_folder = RunFolder(folder.teachers / str(k), own, resume=True)
-        try:
-            with folder.beginning(), own_folder.beginning():
-                run = TrainingRun(own, untested, own_folder, display, stopped)
-            run.go()
-            paths.append(run.finish())
-        finally:
-            own_folder.close()
-        if run.unfinished:
-            return paths[-1]
+    count, at_once = settings.teachers.count, max(1, min(settings.teachers.count, threads()))
+    if count:
+        runs = {
+            folder.teachers / str(k): replace(
+                settings, seed=settings.seed + k, teachers=TeacherSettings(), threads=threads() // at_once
+            )
+            for k in range(1, count + 1)
+        }
+        display.note(f"\nTraining {count} teachers, {at_once} at a time …")
+        with folder.beginning():
+            trained = side_by_side(
+                runs, untested, at_once, [f"Teacher {k}" for k in range(1, count + 1)], display, stopped
+            )
+        unfinished = [one.model for one in trained if one.unfinished]
+        if unfinished or len(trained) < count:
+            return (unfinished or [one.model for one in trained])[0]
+        paths += [one.model for one in trained]
     display.note(f"\nDynamics with the mean of {len(paths)} teachers …")
     made = teach(Teachers(paths, settings.precision), data.train, settings.teachers, settings.seed, stopped)
     if made is None:

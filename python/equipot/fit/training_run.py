@@ -19,7 +19,7 @@ from equipot import EquipotError, __version__
 from equipot.data import DataSet
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets
-from equipot.fit.display import Display
+from equipot.fit.display import Watcher
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.hot_walks import HotWalks
 from equipot.fit.losses import Errors, Labels, Weights
@@ -50,7 +50,7 @@ class TrainingRun:
         settings: TrainSettings,
         data: DataSets,
         folder: RunFolder,
-        display: Display,
+        display: Watcher,
         stopped: Callable[[], str],
     ) -> None:
         self.settings, self.data, self.folder, self.display, self.stopped = settings, data, folder, display, stopped
@@ -469,7 +469,7 @@ class TrainingRun:
         return self.folder.model
 
 
-def _bound(train: DataSet, display: Display) -> DataSet:
+def _bound(train: DataSet, display: Watcher) -> DataSet:
     """Leave free atoms out: a model that counts from the mean energy of the data is wrong for them from the start."""
     bound = [i for i, structure in enumerate(train) if not structure.is_isolated_atom]
     if 0 < len(bound) < len(train):
@@ -487,7 +487,7 @@ def _guarding(made: Sequence[Guard], cutoff: float, head: str, structures: int) 
     return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head, at_once)
 
 
-def _check_labels(labels: Labels, settings: TrainSettings, display: Display) -> None:
+def _check_labels(labels: Labels, settings: TrainSettings, display: Watcher) -> None:
     """Refuse data from which nothing can be learned; say which weights have nothing to act on."""
     counts = {
         "energy": int((~np.isnan(labels.energy)).sum()),

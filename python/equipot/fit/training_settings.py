@@ -109,7 +109,8 @@ class TeacherSettings(Settings):
     """Teachers: several models whose mean labels structures that the data lack, for the model to learn as well.
 
     Models that differ by chance err by chance: the mean of four errs less than any of them, and what learns from the
-    mean costs as little to use as one. A run with four teachers takes six times as long as one without.
+    mean costs as little to use as one. A run with four teachers takes six times the work of one without; they train
+    side by side, as many at a time as there are threads.
 
     Attributes
     ----------
