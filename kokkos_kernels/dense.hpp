@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "kokkos_kernels/lanes.hpp"
@@ -14,6 +15,8 @@ template <class T>
 struct Matrix {
     T* data;
     long stride;
+
+    operator Matrix<const T>() const requires(!std::is_const_v<T>) { return {data, stride}; }
 };
 
 namespace detail {
@@ -58,24 +61,29 @@ void dense_product(int m, int inner, int n, const A& a, Matrix<const Real> B, Ma
 
 }  // namespace detail
 
+template <class W>
+using Input = Matrix<const typename W::Real>;
+template <class W>
+using Output = Matrix<typename W::Real>;
+
 /// C[m, n] += A[m, k] B[k, n]. Symmetric: the product and C are symmetric, and half of the work is saved.
-template <class W, bool Symmetric = false, class Real = typename W::Real>
-void add_product(int m, int k, int n, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
+template <class W, bool Symmetric = false>
+void add_product(int m, int k, int n, Input<W> A, Input<W> B, Output<W> C) {
     detail::dense_product<W, Symmetric>(
         m, k, n, [=](int i, int q) { return A.data[i * A.stride + q]; }, B, C);
 }
 
 /// C[k, n] += A[m, k]^T B[m, n].
-template <class W, bool Symmetric = false, class Real = typename W::Real>
-void add_transposed_product(int m, int k, int n, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
+template <class W, bool Symmetric = false>
+void add_transposed_product(int m, int k, int n, Input<W> A, Input<W> B, Output<W> C) {
     detail::dense_product<W, Symmetric>(
         k, m, n, [=](int i, int q) { return A.data[q * A.stride + i]; }, B, C);
 }
 
 /// C[m, k] += A[m, n] B[k, n]^T.
-template <class W, class Real = typename W::Real>
-void add_product_transposed(int m, int n, int k, Matrix<const Real> A, Matrix<const Real> B, Matrix<Real> C) {
-    std::vector<Real> transposed(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
+template <class W>
+void add_product_transposed(int m, int n, int k, Input<W> A, Input<W> B, Output<W> C) {
+    std::vector<typename W::Real> transposed(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
     for (int i = 0; i < k; ++i)
         for (int j = 0; j < n; ++j)
             transposed[static_cast<std::size_t>(j) * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)] =

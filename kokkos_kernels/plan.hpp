@@ -172,31 +172,33 @@ struct SplineRule<3> {
 template <int Degree>
 constexpr int spline_margin = 3 * SplineRule<Degree>::half;
 
-template <int Degree>
-std::vector<double> spline_coefficients(const std::vector<double>& samples, std::size_t outputs) {
+template <int Degree, class Number>
+std::vector<Number> spline_coefficients(const std::vector<Number>& samples, std::size_t outputs) {
     constexpr std::size_t half = SplineRule<Degree>::half;
-    const auto filter = [&](const std::vector<double>& x, const double* taps) {
+    const auto filter = [&](const std::vector<Number>& x, const double* taps) {
         const std::size_t count = x.size() / outputs - 2 * half;
-        std::vector<double> y(count * outputs, 0.0);
+        std::vector<Number> y(count * outputs, Number(0));
         for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t k = 0; k <= 2 * half; ++k)
-                for (std::size_t c = 0; c < outputs; ++c) y[i * outputs + c] += taps[k] * x[(i + k) * outputs + c];
+            for (std::size_t k = 0; k <= 2 * half; ++k) {
+                const auto tap = static_cast<Number>(taps[k]);
+                for (std::size_t c = 0; c < outputs; ++c) y[i * outputs + c] += tap * x[(i + k) * outputs + c];
+            }
         return y;
     };
-    const std::vector<double> rough = filter(samples, SplineRule<Degree>::q);
-    std::vector<double> residual = filter(rough, SplineRule<Degree>::b);
+    const std::vector<Number> rough = filter(samples, SplineRule<Degree>::q);
+    std::vector<Number> residual = filter(rough, SplineRule<Degree>::b);
     for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = samples[i + 2 * half * outputs] - residual[i];
-    std::vector<double> coefficients = filter(residual, SplineRule<Degree>::q);
+    std::vector<Number> coefficients = filter(residual, SplineRule<Degree>::q);
     for (std::size_t i = 0; i < coefficients.size(); ++i) coefficients[i] += rough[i + 2 * half * outputs];
     return coefficients;
 }
 
 /// Writes coefficients [count][columns] into columns of a table's rows, in its working precision and parts.
-template <class Real>
-void store_columns(const double* coefficients, int count, int columns, Real* rows, int outputs) {
+template <class Real, class Number>
+void store_columns(const Number* coefficients, int count, int columns, Real* rows, int outputs) {
     constexpr int parts = table_parts<Real>;
     for (int i = 0; i < count; ++i) {
-        const double* from = coefficients + static_cast<std::ptrdiff_t>(i) * columns;
+        const Number* from = coefficients + static_cast<std::ptrdiff_t>(i) * columns;
         Real* row = rows + static_cast<std::ptrdiff_t>(i) * parts * outputs;
         for (int c = 0; c < columns; ++c) row[c] = static_cast<Real>(from[c]);
         if constexpr (parts == 2)
@@ -206,22 +208,23 @@ void store_columns(const double* coefficients, int count, int columns, Real* row
 }
 
 /// The adjoint of spline_coefficients: what the samples get when the coefficients have the adjoint `bar`.
-template <int Degree>
-std::vector<double> spline_coefficients_adjoint(const std::vector<double>& bar, std::size_t outputs) {
+template <int Degree, class Number>
+std::vector<Number> spline_coefficients_adjoint(const std::vector<Number>& bar, std::size_t outputs) {
     constexpr std::size_t half = SplineRule<Degree>::half;
     // y = filter(x) is shorter than x by 2 half rows; its adjoint spreads each row over 2 half + 1.
-    const auto spread = [&](const std::vector<double>& y, const double* taps, double sign, std::vector<double>& x) {
+    const auto spread = [&](const std::vector<Number>& y, const double* taps, double sign, std::vector<Number>& x) {
         for (std::size_t i = 0; i < y.size() / outputs; ++i)
-            for (std::size_t k = 0; k <= 2 * half; ++k)
-                for (std::size_t c = 0; c < outputs; ++c)
-                    x[(i + k) * outputs + c] += sign * taps[k] * y[i * outputs + c];
+            for (std::size_t k = 0; k <= 2 * half; ++k) {
+                const auto tap = static_cast<Number>(sign * taps[k]);
+                for (std::size_t c = 0; c < outputs; ++c) x[(i + k) * outputs + c] += tap * y[i * outputs + c];
+            }
     };
-    std::vector<double> residual(bar.size() + 2 * half * outputs, 0.0);
+    std::vector<Number> residual(bar.size() + 2 * half * outputs, Number(0));
     spread(bar, SplineRule<Degree>::q, 1, residual);
-    std::vector<double> rough(residual.size() + 2 * half * outputs, 0.0);
+    std::vector<Number> rough(residual.size() + 2 * half * outputs, Number(0));
     for (std::size_t i = 0; i < bar.size(); ++i) rough[i + 2 * half * outputs] = bar[i];
     spread(residual, SplineRule<Degree>::b, -1, rough);
-    std::vector<double> samples(rough.size() + 2 * half * outputs, 0.0);
+    std::vector<Number> samples(rough.size() + 2 * half * outputs, Number(0));
     for (std::size_t i = 0; i < residual.size(); ++i) samples[i + 2 * half * outputs] = residual[i];
     spread(rough, SplineRule<Degree>::q, 1, samples);
     return samples;

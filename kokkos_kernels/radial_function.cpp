@@ -61,9 +61,20 @@ RadialFunction::RadialFunction(const Model& model, int layer, int padded, int ta
 
 int RadialFunction::table_key(int zi, int zj) const {
     const int nz = static_cast<int>(model_->species.size());
-    const bool transformed = model_->radial.transform != RadialBasis::Transform::None;
-    if (!first_) return transformed ? std::min(zi, zj) * nz + std::max(zi, zj) : 0;
-    return transformed || (folded_ && layer_->mixing_by_species) ? zi * nz + zj : zj;
+    if (!first_) return basis_key(zi, zj);
+    return folded_ && layer_->mixing_by_species ? zi * nz + zj : basis_key(zi, zj) * nz + zj;
+}
+
+int RadialFunction::basis_key(int zi, int zj) const {
+    if (model_->radial.transform == RadialBasis::Transform::None) return 0;
+    const std::vector<double>& radii = model_->radial.radii;
+    const auto sum = [&](int a, int b) {
+        return radii[static_cast<std::size_t>(a)] + radii[static_cast<std::size_t>(b)];
+    };
+    const int nz = static_cast<int>(model_->species.size());
+    int pair = 0;
+    while (sum(pair / nz, pair % nz) != sum(zi, zj)) ++pair;
+    return pair;
 }
 
 void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, RadialScratch& s) const {

@@ -29,6 +29,9 @@ public:
     /// A number that is equal for pairs (species indices of the model) with the same functions.
     [[nodiscard]] int table_key(int zi, int zj) const;
 
+    /// A number that is equal for pairs with the same basis: those whose distances are transformed alike.
+    [[nodiscard]] int basis_key(int zi, int zj) const;
+
     /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the
     /// polynomial it is, which is what a spline needs on its last interval.
     void evaluate(int zi, int zj, double r, double* out, double* dout, RadialScratch& scratch) const;

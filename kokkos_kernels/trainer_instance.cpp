@@ -12,8 +12,8 @@ namespace equipot::kernels::EQUIPOT_ISA {
 
 namespace {
 
-/// W: the pack of the pipeline; D: a pack of doubles.
-template <class W, class D>
+/// W: the pack of the pipeline.
+template <class W>
 class Training final : public TrainingEvaluator {
 public:
     using Real = typename W::Real;
@@ -28,7 +28,7 @@ public:
 
     void update() override {
         plan_.set_weights(model_, head_);
-        for (RadialTraining<D, Real>& radial : radial_) radial.forward(model_, plan_);
+        for (RadialTraining<W>& radial : radial_) radial.forward(model_, plan_);
         is_current_ = true;
     }
 
@@ -44,7 +44,7 @@ public:
         if (!is_current_) update();
         duals_.gradient(graph, species, {direction, energy_bar}, layout_, flat_);
         add_to_model(plan_, layout_, flat_.data(), model_, head_, gradient);
-        for (RadialTraining<D, Real>& radial : radial_) radial.backward(model_, plan_, layout_, flat_.data(), gradient);
+        for (RadialTraining<W>& radial : radial_) radial.backward(model_, plan_, layout_, flat_.data(), gradient);
     }
 
 private:
@@ -53,7 +53,7 @@ private:
     Plan<Real> plan_;
     Pipeline<W> values_{plan_};
     Pipeline<DualPack<W>> duals_{plan_};
-    std::vector<RadialTraining<D, Real>> radial_;
+    std::vector<RadialTraining<W>> radial_;
     GradientLayout layout_;
     std::vector<Real> flat_;
     bool is_current_ = false;
@@ -63,8 +63,8 @@ private:
 
 std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals) {
     using D = Pack<double, Isa::bytes / 8, Isa>;
-    if (precision == Precision::Double) return std::make_unique<Training<D, D>>(model, head, intervals);
-    return std::make_unique<Training<Pack<float, Isa::bytes / 4, Isa>, D>>(model, head, intervals);
+    if (precision == Precision::Double) return std::make_unique<Training<D>>(model, head, intervals);
+    return std::make_unique<Training<Pack<float, Isa::bytes / 4, Isa>>>(model, head, intervals);
 }
 
 }  // namespace equipot::kernels::EQUIPOT_ISA

@@ -37,6 +37,7 @@ ARCHITECTURES: dict[str, dict] = {
         "skip": False,
         "correlation": 4,
     },
+    "two_sizes": {"species": (1, 6, 8), "transform": "agnesi", "radii": (0.4, 0.7, 0.7)},
     "many_channels_l1": {"channels": 19, "l_max": 1, "activation": "tanh", "last_readout_only": True, "correlation": 1},
     "two_heads": {"heads": ("a", "b")},
 }

@@ -33,6 +33,7 @@ def random_model(
     envelope: int = 5,
     envelope_on: str = "basis",
     transform: str = "none",
+    radii: Sequence[float] | None = None,
     zbl: bool = False,
     heads: Sequence[str] = ("Default",),
     readout: str = "mlp",
@@ -65,6 +66,8 @@ def random_model(
         Density normalisation; residual connection; "shared" or "species".
     basis, size, envelope, envelope_on, transform
         The radial basis as in FORMAT.md; `transform` is "none", "agnesi" or "soft".
+    radii : sequence of float, optional
+        Of the species, Å, for the transform and the repulsion; random ones if left out.
     zbl : bool
         Add the pair repulsion.
     heads : sequence of str
@@ -84,7 +87,8 @@ def random_model(
     """
     rng = np.random.default_rng(seed)
     nz, k = len(species), channels
-    radii = rng.uniform(0.5, 0.9, nz)
+    drawn = rng.uniform(0.5, 0.9, nz)
+    radii = drawn if radii is None else np.array(radii)
 
     def at(setting: Any, t: int) -> Any:
         if isinstance(setting, (str, bool, int)):

@@ -56,6 +56,16 @@ def test_free_atoms_have_the_given_energies(tmp_path: Path) -> None:
     assert potential.compute(Atoms("O"), ("energy",))["energy"] == pytest.approx(E0[8], abs=1e-12)
 
 
+def test_elements_of_about_one_size_share_radial_functions() -> None:
+    settings = ModelSettings(channels=4, radial_widths=(8,), transform="agnesi")
+    model = new_model(
+        [1, 6, 7, 8, 16, 29], settings, dict.fromkeys((1, 6, 7, 8, 16, 29), 0.0), average_neighbors=12.0, scale=1.0
+    )
+    hydrogen, carbon, nitrogen, oxygen, sulphur, copper = model.arrays["radial.transform.radii"]
+    assert carbon == nitrogen == oxygen == pytest.approx(0.71, abs=0.01)
+    assert (hydrogen, sulphur, copper) == (0.31, 1.05, 1.32)
+
+
 def test_the_seed_decides() -> None:
     first, same, other = small(1), small(1), small(2)
     assert all(np.array_equal(first.arrays[name], same.arrays[name]) for name in first.arrays)

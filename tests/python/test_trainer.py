@@ -20,6 +20,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "three layers": {"layers": 3, "hidden_l": (2, 1)},
     "density": {"density": True, "envelope_on": "weights"},
     "agnesi, shared mixing": {"transform": "agnesi", "mixing": "shared"},
+    "agnesi, elements of one size": {"transform": "agnesi", "radii": (0.6, 0.6)},
     "zbl, skip everywhere": {"zbl": True, "skip": True},
     "two heads, linear readouts": {"mixing": "species", "layers": 3, "heads": ("a", "b"), "readout": "linear"},
     "odd number of channels": {"channels": 9, "correlation": 2},

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
+from numpy.typing import NDArray
 
 from equipot import EquipotError, __version__
 from equipot.fit.settings import nearest
@@ -20,6 +21,10 @@ from equipot.product_basis import product_basis
 
 # 1/sqrt of the mean of silu(x)² over the normal distribution: keeps second moments through a network.
 _SILU_GAIN = 1.6765324703310913
+# Agnesi's transform takes distances to (0, 1], bonds to about 0.35 and 4.5 Å to 0.1 or 0.2. Waves of these frequencies,
+# in units of pi, resolve bonds as Bessel functions up to 5 Å do, and what is far less; MACE's are a third of them.
+_FREQUENCY, _AT_BONDS = 2 / 3, 0.35
+_SAME_SIZE = 1.25
 # Fixed by physics or by the data before training begins.
 FIXED = ("energy.*", "radial.frequencies", "radial.centers", "radial.transform.radii", "zbl.radii", "basis.*")
 # One row per head.
@@ -60,25 +65,26 @@ def new_model(
     rng = np.random.default_rng(seed)
     k, nz, l_max = settings.channels, len(species), settings.l_max
     radii = covalent_radii[species].astype(np.float64)
+    transformed = settings.transform == "agnesi"
     radial: dict[str, Any] = {
         "basis": "bessel",
         "size": settings.radial_functions,
-        "prefactor": sqrt(2 / settings.cutoff),
+        "prefactor": _AT_BONDS if transformed else sqrt(2 / settings.cutoff),
         "envelope": settings.envelope,
         "envelope_on": "basis",
-        "transform": {"type": "agnesi", "a": 1.0805, "p": 4.5791, "q": 0.9183}
-        if settings.transform == "agnesi"
-        else {"type": "none"},
+        "transform": {"type": "agnesi", "a": 1.0805, "p": 4.5791, "q": 0.9183} if transformed else {"type": "none"},
     }
     shapes: dict[str, tuple[int, ...]] = {"embedding": (nz, k)}
     arrays: dict[str, np.ndarray] = {
         "energy.e0": np.array([[atomic_energies[z] for z in species]], dtype=np.float64),
         "energy.scale": np.array([scale], dtype=np.float64),
         "energy.shift": np.array([shift], dtype=np.float64),
-        "radial.frequencies": pi / settings.cutoff * np.arange(1, settings.radial_functions + 1),
+        "radial.frequencies": pi
+        * (_FREQUENCY if transformed else 1 / settings.cutoff)
+        * np.arange(1, settings.radial_functions + 1),
     }
-    if settings.transform == "agnesi":
-        arrays["radial.transform.radii"] = radii
+    if transformed:
+        arrays["radial.transform.radii"] = _alike(radii)
     if settings.repulsion:
         arrays["zbl.radii"] = radii
 
@@ -153,6 +159,16 @@ def new_model(
     model = ModelFile(meta, arrays)
     check_model(model)
     return model
+
+
+def _alike(radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give elements of about the same size, like C, N and O, their mean radius: they then share radial functions."""
+    shared, order = radii.copy(), np.argsort(radii, kind="stable")
+    while len(order):
+        alike = radii[order] < _SAME_SIZE * radii[order[0]]
+        shared[order[alike]] = radii[order[alike]].mean()
+        order = order[~alike]
+    return shared
 
 
 def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, float]:

@@ -31,7 +31,7 @@ class ModelSettings(Settings):
     correlation : int
         Highest power of the density; 3 describes four bodies per layer.
     radial_functions : int
-        Number of Bessel functions of the distance.
+        Number of waves in the distance that the radial networks start from.
     envelope : int
         Exponent of the polynomial that takes them to zero at the cutoff.
     radial_widths : list of int
@@ -39,7 +39,9 @@ class ModelSettings(Settings):
     readout_width : int
         Hidden width of the last layer's readout; 0 makes it linear. The other layers' readouts are linear.
     transform : str
-        "agnesi" spreads short distances out by covalent radii; "none" uses distances as they are.
+        "none" uses distances as they are. "agnesi" takes them in units of covalent radii, elements of about one size
+        sharing a unit, and resolves bonds finely and what lies beyond less so: for molecules, which then err less,
+        above all where they are hotter than the data, for a fifth more time; not for metals.
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy up, within some eV,
         in copies of structures that are compressed, have two atoms closer than in the data or a bond pulled apart: hot
