@@ -18,6 +18,9 @@ mkdir -p build
     { tail -n 40 build/kokkos.log >&2; exit 1; }
 
 export EQUIPOT_TEST_LMP=$lammps/bin/lmp EQUIPOT_TEST_PLUGIN=$PWD/build/kokkos/equipotplugin.so
+# It may have been built from another folder, with the MPI of that one's environment, which is the same.
+export LD_LIBRARY_PATH=$venv/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+"$EQUIPOT_TEST_LMP" -help >/dev/null || { echo "the LAMMPS in $lammps does not run: remove that folder" >&2; exit 1; }
 "$venv/bin/python" -m pytest tests/lammps/test_kokkos.py --durations=5 "$@"
 [ $# -gt 0 ] && exit 0
 # Without what this LAMMPS lacks: packages MC, MOLECULE and EXTRA-PAIR, and other than binned neighbour lists with KOKKOS.
