@@ -41,7 +41,7 @@ class ModelSettings(Settings):
     transform : str
         "none" uses distances as they are. "agnesi" takes them in units of covalent radii, elements of about one size
         sharing a unit, and resolves bonds finely and what lies beyond less so: for molecules, which then err less,
-        above all where they are hotter than the data, for a fifth more time; not for metals.
+        above all where they are hotter than the data, for a quarter more time; not for metals.
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy up, within some eV,
         in copies of structures that are compressed, have two atoms closer than in the data or a bond pulled apart: hot
