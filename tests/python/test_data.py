@@ -53,9 +53,12 @@ def test_picture_of_odd_data(tmp_path):
     for name, data in (("alone.svg", alone), ("many.png", many), ("flat.pdf", flat)):
         data_picture(tmp_path / name, check(data))
         assert (tmp_path / name).stat().st_size > 1000
+    scaled = [bulk("Cu", a=a) for a in (3.4, 3.6, 3.8)]
+    unstressed = DataSet([Structure(a, 1.0, np.zeros((1, 3)), source=f"a#{k}") for k, a in enumerate(scaled)])
+    data_picture(tmp_path / "volumes.png", check(unstressed))
     with pytest.raises(EquipotError, match="kind"):
         data_picture(tmp_path / "a.doc", check(alone))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.svg", "flat.pdf", "many.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.svg", "flat.pdf", "many.png", "volumes.png"]
 
 
 # Published sets

@@ -170,7 +170,7 @@ def _volumes(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]
     axes.set_title("volume (no stresses)")
     if np.ptp(per_atom) < 1e-3 * max(per_atom):
         return nothing(axes, f"all have {np.mean(per_atom):.2f} Å³ per atom")
-    axes.hist(volumes, bins=40, color=COLOURS[0])
+    axes.hist(per_atom, bins=40, color=COLOURS[0])
     axes.set_xlabel("volume per atom (Å³)")
     axes.set_ylabel("structures")
     return None
