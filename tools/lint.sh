@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks the style of Python (ruff) and C++ (clang-format), with --fix mends it; and the types of the package (mypy). Tools that are missing are named.
+# Checks the style of Python (ruff) and C++ (clang-format), which --fix mends, and the types of the package (mypy). Tools
+# that are missing are named.
 # SPDX-License-Identifier: MIT
 set -uo pipefail
 cd "$(dirname "$0")/.."

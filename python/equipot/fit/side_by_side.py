@@ -27,7 +27,7 @@ from equipot.fit.datasets import DataSets
 from equipot.fit.display import Display, Several
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.runfolder import RunFolder
-from equipot.fit.training_run import TrainingRun
+from equipot.fit.training_run import complete
 from equipot.fit.training_settings import TrainSettings
 from equipot.potential import set_threads
 
@@ -217,10 +217,8 @@ def train_what_comes_in() -> None:
 
             folder = RunFolder(path, settings, resume=True)
             try:
-                with folder.beginning():
-                    run = TrainingRun(settings, data, folder, teller, stopped)
-                run.go()
-                teller.tell("trained", str(run.finish()), run.unfinished)
+                run = complete(settings, data, folder, teller, stopped)
+                teller.tell("trained", str(folder.model), run.unfinished)
             finally:
                 folder.close()
     except EquipotError as error:

@@ -20,7 +20,7 @@ from equipot.fit.runfolder import RunFolder, check_folder
 from equipot.fit.settings import SettingsError, gather
 from equipot.fit.side_by_side import side_by_side
 from equipot.fit.teachers import Teachers, teach, write_taught
-from equipot.fit.training_run import TrainingRun
+from equipot.fit.training_run import complete
 from equipot.fit.training_settings import TeacherSettings, TrainSettings
 from equipot.potential import set_threads
 
@@ -79,10 +79,7 @@ def train(
                 unfinished = _teach(chosen, data, run_folder, display, stopped)
                 if unfinished is not None:
                     return unfinished
-            with run_folder.beginning():
-                run = TrainingRun(chosen, data, run_folder, display, stopped)
-            run.go()
-            return run.finish()
+            return complete(chosen, data, run_folder, display, stopped).folder.model
     finally:
         display.close()
         run_folder.close()

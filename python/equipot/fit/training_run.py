@@ -439,7 +439,7 @@ class TrainingRun:
         self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
         self.display.note(f"Going on from epoch {self.epoch + 1}.")
 
-    def finish(self) -> Path:
+    def finish(self) -> None:
         """Test the best model and write tables, pictures and the report."""
         from equipot.evaluate import finite
         from equipot.fit.report import compare, write_report
@@ -466,7 +466,17 @@ class TrainingRun:
             self.folder.path, title, to_dict(self.settings), log, tables, pictures, model.card, self.data.findings
         )
         self.display.note(f"Model: {self.folder.model}\nReport: {self.folder.path / 'report.html'}")
-        return self.folder.model
+
+
+def complete(
+    settings: TrainSettings, data: DataSets, folder: RunFolder, display: Watcher, stopped: Callable[[], str]
+) -> TrainingRun:
+    """Train from where the folder stands to the end, or until something stops it, and write the report."""
+    with folder.beginning():
+        run = TrainingRun(settings, data, folder, display, stopped)
+    run.go()
+    run.finish()
+    return run
 
 
 def _bound(train: DataSet, display: Watcher) -> DataSet:
