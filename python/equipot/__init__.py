@@ -12,7 +12,9 @@ Units are Å and eV everywhere; stress is in eV/Å³ with ASE's sign (tension po
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from equipot._version import __version__
@@ -43,7 +45,26 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOMES[name]), name)
     if name in _PACKAGES:
         return import_module(f"equipot.{name}")
+    if name == "_equipot":
+        return _engine()
     raise AttributeError(f"module 'equipot' has no attribute '{name}'")
+
+
+def _engine() -> ModuleType:
+    """Load the engine, with threads that sleep soon when they have nothing to do.
+
+    GNU's OpenMP reads its variables when it is loaded. It has threads look out for work for a millisecond, and where
+    another program keeps a core busy that costs forces of a small molecule twenty times the time. They are told to
+    sleep after some microseconds instead, unless the user has said what they are to do.
+    """
+    name = "GOMP_SPINCOUNT"
+    if name in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return import_module("equipot._equipot")
+    os.environ[name] = "3000"
+    try:
+        return import_module("equipot._equipot")
+    finally:
+        os.environ.pop(name, None)  # another thread may have been here
 
 
 def __dir__() -> list[str]:

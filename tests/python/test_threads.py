@@ -111,3 +111,15 @@ def test_number_of_threads(model_file):
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "3 threads" in run.stdout
     assert "before the first potential is loaded" in run.stderr
+
+
+@pytest.mark.parametrize(("asked", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_idle_threads_sleep_soon(asked, spins):
+    """Unless the user has said otherwise; and other programs that this one starts are told nothing."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    script = "import os; before = dict(os.environ); from equipot import _equipot; assert dict(os.environ) == before"
+    command, environment = [sys.executable, "-c", script], clean | {"OMP_DISPLAY_ENV": "verbose"} | asked
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    if "GOMP" not in shown:
+        pytest.skip("the engine's threads are not those of GNU's OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in shown
