@@ -62,8 +62,8 @@ def test_elements_of_about_one_size_share_radial_functions() -> None:
         [1, 6, 7, 8, 16, 29], settings, dict.fromkeys((1, 6, 7, 8, 16, 29), 0.0), average_neighbors=12.0, scale=1.0
     )
     hydrogen, carbon, nitrogen, oxygen, sulphur, copper = model.arrays["radial.transform.radii"]
-    assert carbon == nitrogen == oxygen == pytest.approx(0.71, abs=0.01)
-    assert (hydrogen, sulphur, copper) == (0.31, 1.05, 1.32)
+    assert carbon == nitrogen == oxygen == pytest.approx(2 * 0.71, abs=0.01)
+    assert (hydrogen, sulphur, copper) == pytest.approx(2 * np.sqrt(0.71 * np.array([0.31, 1.05, 1.32])))
 
 
 def test_the_seed_decides() -> None:

@@ -41,6 +41,7 @@ MODEL = {
     "radial_widths": [8],
     "readout_width": 4,
     "radial_functions": 5,
+    "transform": "none",  # as the model has that labels the data
     "repulsion": False,
 }
 SMALL = {"model": MODEL, "epochs": 3, "optimizer": {"batch_size": 3}, "quiet": True}

@@ -59,8 +59,12 @@ def test_guards_are_closer_than_the_data_and_higher() -> None:
     pushed, met = set(), set()
     for guard in made:
         atoms = guard.structure.atoms
+        (source,) = (s for s in data if guard.structure.source == f"guard from {s.source}")
         assert guard.structure.energy is not None
-        assert guard.structure.energy > max(s.energy or 0.0 for s in data)
+        assert source.energy is not None
+        gain = guard.structure.energy - source.energy
+        assert gain > 0
+        assert guard.highest == pytest.approx(source.energy + 3 * gain + 2 * guard.tolerance)
         distances = atoms.get_all_distances()[np.triu_indices(6, 1)]
         assert distances.min() >= 0.5
         for (i, j), d in zip(zip(*np.triu_indices(6, 1), strict=True), distances, strict=True):
@@ -108,6 +112,27 @@ def test_bonds_are_pulled_apart_where_they_hold_two_parts() -> None:
     assert any(x[1] > x[0] + 1.19 and x[2] - x[1] < 1.5 and x[2] - x[0] == pytest.approx(3.0) for x in pulled)
 
 
+def test_bonds_cost_by_how_much_longer_or_shorter_they_become() -> None:
+    """Where one atom of a chain moves along it, one bond becomes longer by as much as the other becomes shorter."""
+    chain = Structure(Atoms("CNO", [[0, 0, 0], [1.2, 0, 0], [2.4, 0, 0]]), -10.0, source="memory#0")
+    crystal = Structure(Atoms("Si3", [[0, 0, 0], [2.3, 0, 0], [4.6, 0, 0]]), -10.0, source="memory#1")
+
+    def middle(one: Structure) -> list[tuple[float, float]]:
+        found = []
+        for guard in with_contacts([one], 60):
+            assert guard.structure.energy is not None
+            at = guard.structure.atoms.positions[:, 0]
+            if at[0] == 0.0 and at[2] == one.atoms.positions[2, 0]:
+                found.append((at[1] - one.atoms.positions[1, 0], guard.structure.energy + 10.0))
+        assert found
+        return found
+
+    for x, gain in middle(chain):
+        assert gain == pytest.approx(3.5 * (np.expm1(1.9 * x) ** 2 + np.expm1(-1.9 * x) ** 2))
+    for x, gain in middle(crystal):  # metalloids bind one another less, and have a wall
+        assert gain == pytest.approx(3.0 * np.expm1(abs(x) / (0.15 * 2.3)))
+
+
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
     atoms = random_atoms(1, ["Cu"], count=8, cell=5.0)
     data = [Structure(atoms, -1.0, source="memory#0")]
@@ -121,18 +146,19 @@ def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("per_atom", [True, False])
-def test_they_bound_energies_from_below(per_atom: bool) -> None:
+def test_they_bound_energies(per_atom: bool) -> None:
     data = molecules()
     labels = Labels.of_guards(with_contacts(data, 12))
     weights = Weights(2.0, 3.0, 4.0, per_atom=per_atom)
     forces, virial = np.zeros_like(labels.forces), np.zeros_like(labels.virial)
-    high = loss(labels, labels.energy + 100, forces, virial, weights)
-    assert high.value == 0
-    assert not high.energy_bar.any()
+    for energy in (labels.energy, labels.energy + 2 * labels.tolerance, labels.highest):
+        within = loss(labels, energy, forces, virial, weights)
+        assert within.value == 0
+        assert not within.energy_bar.any()
 
     # A parabola within a tolerance and a line beyond it: central differences are exact but for round-off.
-    for below in (0.5, 3.0):
-        energy = labels.energy - below * labels.tolerance
+    for bound, beyond in ((labels.energy, -0.5), (labels.energy, -3.0), (labels.highest, 0.5), (labels.highest, 3.0)):
+        energy = bound + beyond * labels.tolerance
         found = loss(labels, energy, forces, virial, weights)
         for k in range(len(labels)):
             step = np.zeros(len(labels))
@@ -151,7 +177,7 @@ def test_a_trained_potential_keeps_hydrogens_apart(tmp_path: Path) -> None:
     data = DataSet(molecules())
     sets = DataSets(data, data, DataSet(), {1: -1.0, 8: -5.0})
     table = {
-        "epochs": 300,  # of four guards each
+        "epochs": 600,  # of four guards each
         "model": {"channels": 8, "layers": 1, "l_max": 1, "correlation": 2, "repulsion": True},
     }
     potential = load(train(table, tmp_path / "run", sets=sets, quiet=True))

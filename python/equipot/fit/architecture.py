@@ -21,10 +21,12 @@ from equipot.product_basis import product_basis
 
 # 1/sqrt of the mean of silu(x)² over the normal distribution: keeps second moments through a network.
 _SILU_GAIN = 1.6765324703310913
-# Agnesi's transform takes distances to (0, 1], bonds to about 0.35 and 4.5 Å to 0.1 or 0.2. Waves of these frequencies,
-# in units of pi, resolve bonds as Bessel functions up to 5 Å do, and what is far less; MACE's are a third of them.
-_FREQUENCY, _AT_BONDS = 2 / 3, 0.35
+# Agnesi's transform takes distances to (0, 1], bonds to about 0.65 and 4.5 Å to 0.2 or 0.3. Waves of these frequencies,
+# in units of pi, resolve bonds as Bessel functions up to 5 Å do, and what is closer or further less. MACE's are three
+# times as high, with bonds at 0.35, where what is closer is resolved most, though there are few data.
+_FREQUENCY, _AT_BONDS = 1 / 3, 0.65
 _SAME_SIZE = 1.25
+_RADIUS = 0.71  # Å, carbon, nitrogen and oxygen
 # Fixed by physics or by the data before training begins.
 FIXED = ("energy.*", "radial.frequencies", "radial.centers", "radial.transform.radii", "zbl.radii", "basis.*")
 # One row per head.
@@ -84,7 +86,7 @@ def new_model(
         * np.arange(1, settings.radial_functions + 1),
     }
     if transformed:
-        arrays["radial.transform.radii"] = _alike(radii)
+        arrays["radial.transform.radii"] = _transform_radii(radii)
     if settings.repulsion:
         arrays["zbl.radii"] = radii
 
@@ -161,14 +163,20 @@ def new_model(
     return model
 
 
-def _alike(radii: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give elements of about the same size, like C, N and O, their mean radius: they then share radial functions."""
+def _transform_radii(radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths that distances are measured in, Å, from covalent radii.
+
+    Half-way between these and one for all, so that bonds of hydrogen, say, are near enough to bonds of carbon that one
+    tells something of the other's radial functions where it has data and the other has none. Elements of about the same
+    size, like C, N and O, have the same length: they then share radial functions.
+    """
     shared, order = radii.copy(), np.argsort(radii, kind="stable")
     while len(order):
         alike = radii[order] < _SAME_SIZE * radii[order[0]]
         shared[order[alike]] = radii[order[alike]].mean()
         order = order[~alike]
-    return shared
+    # The transform's unit is half of the sum of two of these.
+    return 2 * np.sqrt(_RADIUS * shared)
 
 
 def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, float]:

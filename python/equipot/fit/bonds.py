@@ -20,6 +20,7 @@ Bonds = NDArray[np.int8]
 Mask = NDArray[np.bool_]
 
 NONMETALS = (1, *range(5, 10), *range(14, 18), *range(33, 36), 52, 53)
+METALLOIDS = (5, 14, 33, 52)
 BOND = 1.25
 """Times the sum of covalent radii is the longest bond."""
 MAY_BIND = 1.5
@@ -47,6 +48,13 @@ def bonds_apart(atoms: Atoms) -> Bonds:
     once, twice = one.toarray() > 0, (one @ one).toarray() > 0
     np.fill_diagonal(twice, val=False)  # there and back
     return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
+
+
+def covalent(numbers: Indices, others: Indices) -> Mask:
+    """Which of these pairs of atoms make bonds of about 3 to 5 eV: non-metals, but not metalloids among themselves."""
+    nonmetals = np.isin(numbers, NONMETALS) & np.isin(others, NONMETALS)
+    mask: Mask = nonmetals & ~(np.isin(numbers, METALLOIDS) & np.isin(others, METALLOIDS))
+    return mask
 
 
 def hydrogen_takers(data: Sequence[Structure]) -> Indices:

@@ -1,6 +1,7 @@
 """Guards: made-up structures with atoms closer than in any data or bonds pulled apart, and the energy they have there.
 
-Between the data and the wall of nuclei a fit is free to fall: one such hole, and hot dynamics ends in it. Copies of
+Between the data and the wall of nuclei a fit is free to fall: one such hole, and hot dynamics ends in it. It is free to
+rise as well, by thousands of eV an Ångström beyond the data, which spoils what lies just outside them. Copies of
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
 equation of state with the stiffness of the data. With one atom pushed close to another, they gain
 Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest distance d in the data, with ε = 3 eV and ρ = 0.15 d.
@@ -9,11 +10,13 @@ Both are known to 0.5 eV (per atom where all are compressed) and a fifth of the 
 Atoms that are not bound to each other have shortest distances of their own, by how many bonds lie between them, where
 these are asked for: a hydrogen and the carbon of another molecule meet at 2.3 Å, though 1 Å is a bond. For these pairs
 ε = 0.15 eV and ρ = 0.12 d, about the exponentials of Williams (J. Chem. Phys. 47, 4680, 1967) for hydrocarbons, and
-what lies around the pushed atom goes along with it. What that costs is unknown, so these energies are lower bounds.
+what lies around the pushed atom goes along with it. Covalent bonds that become longer or shorter by x gain Morse's
+(Phys. Rev. 34, 57, 1929) D (1 - exp(-α x))² instead, with D = 3.5 eV and α = 1.9 / Å, which most bonds of organic
+molecules exceed; all of it is known to 0.2 eV and a fifth. There, too, covalent bonds that hold two parts together are
+pulled apart, by up to 1.2 Å; the parts stay as they are.
 
-There, too, bonds of non-metals that hold two parts together are pulled apart, by x up to 1.2 Å. The parts stay as they
-are, and the energy rises as Morse's (Phys. Rev. 34, 57, 1929): D (1 - exp(-α x))² with D = 3.5 eV and α = 1.9 / Å,
-which most bonds of organic molecules exceed.
+What is trained keeps energies above these by no more than twice what they are known to, and below three times the gain
+and as much: bends cost, too, and double bonds are stiffer.
 """
 # SPDX-License-Identifier: MIT
 
@@ -31,12 +34,12 @@ from scipy.sparse.csgraph import connected_components
 from equipot.data import Structure
 from equipot.fit.bonds import (
     MAY_BIND,
-    NONMETALS,
     Bonds,
     Indices,
     barred,
     bonds,
     bonds_apart,
+    covalent,
     hydrogen_takers,
     matrix,
     neighbors,
@@ -44,6 +47,7 @@ from equipot.fit.bonds import (
 
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
+_BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
@@ -52,10 +56,11 @@ Contact = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Guard:
-    """A structure with an energy of its own, and what that may be wrong by, eV."""
+    """A structure with an energy of its own, what that is known to, and the highest that it may be, eV."""
 
     structure: Structure
     tolerance: float
+    highest: float = np.inf
 
 
 def guards(
@@ -86,7 +91,7 @@ def guards(
         Å; copies with atoms closer than this are left out.
     contacts : mapping, optional
         Their `shortest_contacts`, to push also atoms together that are not bound to each other, and to pull bonds
-        apart. The energies are then lower bounds.
+        apart.
     """
     labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
     if not labelled or not shortest:
@@ -113,21 +118,22 @@ def guards(
         else:
             turn = (number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
-            gain, known = (_pull(atoms, takers, rng) if apart is not None and turn == 1 else 0.0), 0.2
-            if gain == 0.0:
-                if contacts and turn != 3:
-                    moved = _push_contact(atoms, apart, cutoff, limits, rng)
-                else:
-                    moved, known = _push(atoms, cutoff, limits, rng), 0.5
-                if not moved:
-                    continue
-            gain += _wall(atoms, apart, limits)
+            known = 0.5 if apart is None else 0.2
+            moved = apart is not None and turn == 1 and _pull(atoms, takers, rng)
+            if not moved and contacts and turn != 3:
+                moved = _push_contact(atoms, apart, cutoff, limits, rng)
+            elif not moved:
+                moved = _push(atoms, cutoff, limits, rng)
+            if not moved:
+                continue
+            gain = _wall(atoms, apart, limits) + (0.0 if apart is None else _strain(structure.atoms, atoms))
         if len(neighbors("i", atoms, closest)) > 0:
             continue
         assert structure.energy is not None
         source = f"guard from {structure.source}"
         copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
-        made.append(Guard(copied, known + 0.2 * gain))
+        tolerance = known + 0.2 * gain
+        made.append(Guard(copied, tolerance, structure.energy + 3 * gain + 2 * tolerance))
     return made
 
 
@@ -166,29 +172,29 @@ def _push_contact(
     return True
 
 
-def _pull(atoms: Atoms, takers: Indices, rng: np.random.Generator) -> float:
-    """Pull a bond apart, of a kind drawn by lot; the energy that takes, eV, or zero if there is none to pull."""
-    radii, nonmetal = covalent_radii[atoms.numbers], np.isin(atoms.numbers, NONMETALS)
+def _pull(atoms: Atoms, takers: Indices, rng: np.random.Generator) -> bool:
+    """Pull a bond apart, of a kind drawn by lot; False if there is none to pull."""
+    radii = covalent_radii[atoms.numbers]
     i, j, D = bonds(atoms)
-    edges = _of_one_kind(_contacts(atoms, i, j, None), nonmetal[i] & nonmetal[j], rng)
+    edges = _of_one_kind(_contacts(atoms, i, j, None), covalent(atoms.numbers[i], atoms.numbers[j]), rng)
     if not len(edges):
-        return 0.0
+        return False
     edge = edges[int(rng.integers(len(edges)))]
     bond = {int(i[edge]), int(j[edge])}
     others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
     _, parts = connected_components(matrix(len(atoms), i[others], j[others]), directed=False)
     moved = parts == parts[i[edge]]
     if moved[j[edge]]:  # the bond is of a ring
-        return 0.0
+        return False
     x, after = rng.uniform(0.2, 1.2), atoms.copy()
     after.positions[moved] -= D[edge] * (x / np.linalg.norm(D[edge]))
     i, j, r = neighbors("ijd", after, 2 * MAY_BIND * float(radii.max()))
     others = ~(np.isin(i, list(bond)) & np.isin(j, list(bond)))
     near = (r < MAY_BIND * (radii[i] + radii[j])) & (moved[i] != moved[j]) & others
     if np.any(near & ~barred(atoms.numbers[i], atoms.numbers[j], takers)):
-        return 0.0  # it may bind elsewhere
+        return False  # it may bind elsewhere
     atoms.positions = after.positions
-    return float(3.5 * np.square(np.expm1(-1.9 * x)))
+    return True
 
 
 def _of_one_kind(kinds: Indices, usable: NDArray[np.bool_], rng: np.random.Generator) -> Indices:
@@ -233,9 +239,21 @@ def _wall(atoms: Atoms, apart: Bonds | None, limits: Mapping[Contact, float]) ->
     kinds = _contacts(atoms, i, j, apart)
     d, bound = _known(kinds, limits), kinds[:, 2] == 1
     near = r < d
+    if apart is not None:
+        near &= ~(bound & covalent(kinds[:, 0], kinds[:, 1]))
     d, r, bound = d[near], r[near], bound[near]
     gain = np.where(bound, 3.0, 0.15) * np.expm1((d - r) / (np.where(bound, 0.15, 0.12) * d))
     return float(0.5 * np.sum(gain))  # every pair is there twice
+
+
+def _strain(before: Atoms, after: Atoms) -> float:
+    """The energy of covalent bonds that are longer or shorter than they were, eV."""
+    i, j, D = bonds(before)
+    moved = after.positions - before.positions
+    x = np.linalg.norm(D + moved[j] - moved[i], axis=1) - np.linalg.norm(D, axis=1)
+    energies = _BOND_ENERGY * np.square(np.expm1(-_BOND_STEEPNESS * x))
+    # every bond is there twice
+    return float(0.5 * np.sum(energies[covalent(before.numbers[i], before.numbers[j])]))
 
 
 def shortest_distances(dataset: Sequence[Structure], cutoff: float) -> dict[tuple[int, int], float]:

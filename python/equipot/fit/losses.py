@@ -67,6 +67,8 @@ class Labels:
     tolerance : numpy.ndarray, shape (S,)
         eV. Where it is above zero the energy is a guard's (see `equipot.fit.guards`): a lower bound, made up, which
         counts in no error.
+    highest : numpy.ndarray, shape (S,)
+        eV; the upper bounds of guards.
     """
 
     energy: Array
@@ -79,11 +81,13 @@ class Labels:
     config_types: list[str]
     sources: list[str]
     tolerance: Array = field(default_factory=lambda: np.zeros(0))
+    highest: Array = field(default_factory=lambda: np.zeros(0))
     offsets: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         if not len(self.tolerance):
             self.tolerance = np.zeros(len(self.atoms))
+            self.highest = np.full(len(self.atoms), np.inf)
         self.offsets = np.concatenate([[0], np.cumsum(self.atoms)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -123,9 +127,10 @@ class Labels:
 
     @classmethod
     def of_guards(cls, guards: Sequence[Guard]) -> Labels:
-        """The labels of guards: nothing is asked of them that is within twice their tolerance."""
+        """The labels of guards: nothing is asked of them that is at most twice their tolerance below their energy."""
         labels = cls.of([guard.structure for guard in guards])
         labels.tolerance = np.array([guard.tolerance for guard in guards], dtype=np.float64)
+        labels.highest = np.array([guard.highest for guard in guards], dtype=np.float64)
         labels.energy -= 2 * labels.tolerance
         return labels
 
@@ -147,6 +152,7 @@ class Labels:
             self.config_types,
             [self.sources[i] for i in indices],
             self.tolerance[indices],
+            self.highest[indices],
         )
 
 
@@ -237,7 +243,8 @@ def loss(
 
     Energies and stresses are averaged over structures and forces over atoms, whether or not they are labelled: a
     missing label counts as an error of zero, so that the loss over all data is the mean of the losses of its batches.
-    Energies below a guard's cost, in units of its tolerance, what forces do in units of 10 meV/Å, linear beyond one.
+    Energies outside a guard's bounds cost, in units of its tolerance, what forces do in units of 10 meV/Å, linear
+    beyond one.
 
     Parameters
     ----------
@@ -261,7 +268,8 @@ def loss(
     bound = labels.tolerance > 0
     if bound.any():
         unit = labels.tolerance[bound]
-        cost, slope = _penalty(np.minimum(energy[bound], labels.energy[bound]), labels.energy[bound], unit, 1.0)
+        within = np.clip(energy[bound], labels.energy[bound], labels.highest[bound])
+        cost, slope = _penalty(energy[bound], within, unit, 1.0)
         e[bound], e_bar[bound] = cost, slope * per[bound] / unit
         e_scale[bound] = (weights.forces or weights.energy) * _GUARD**2 * labels.weight[bound] / structures
     f, f_bar = _penalty(forces, labels.forces, np.ones((1, 1)), weights.huber)

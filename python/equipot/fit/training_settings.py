@@ -39,15 +39,16 @@ class ModelSettings(Settings):
     readout_width : int
         Hidden width of the last layer's readout; 0 makes it linear. The other layers' readouts are linear.
     transform : str
-        "none" uses distances as they are. "agnesi" takes them in units of covalent radii, elements of about one size
-        sharing a unit, and resolves bonds finely and what lies beyond less so: for molecules, which then err less,
-        above all where they are hotter than the data, for a quarter more time; not for metals.
+        "agnesi" takes distances in units that lie half-way between one for all and covalent radii, elements of about
+        one size sharing them, and resolves bonds finely and what lies beyond less so: molecules err less, above all
+        where they are hotter than the data, for a quarter more time of training where elements of several sizes meet.
+        "none" uses distances as they are.
     repulsion : bool
-        Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy up, within some eV,
-        in copies of structures that are compressed, have two atoms closer than in the data or a bond pulled apart: hot
-        dynamics that leaves the data is pushed back instead of falling into a hole. Molecules of nine atoms and more
-        also walk at 1500 K with the model as it becomes, and where it falls, its energy is kept up, too. Not used in
-        fine-tuning.
+        Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy within some eV of
+        what it should be in copies of structures that are compressed, have two atoms closer than in the data or a bond
+        pulled apart: hot dynamics that leaves the data is pushed back instead of falling into a hole. Molecules of nine
+        atoms and more also walk at 1500 K with the model as it becomes, and where it falls, its energy is kept up, too.
+        Not used in fine-tuning.
     first_skip : bool
         Give the first layer a residual connection from the elements.
     shift : str
@@ -65,7 +66,7 @@ class ModelSettings(Settings):
     envelope: int = setting(5, least=2, most=20)
     radial_widths: tuple[int, ...] = setting((64, 64, 64), least=1, most=1024)
     readout_width: int = setting(16, least=0, most=1024)
-    transform: Literal["none", "agnesi"] = "none"
+    transform: Literal["none", "agnesi"] = "agnesi"
     repulsion: bool = True
     first_skip: bool = False
     shift: Literal["zero", "mean"] = "zero"
