@@ -66,6 +66,14 @@ def test_elements_of_about_one_size_share_radial_functions() -> None:
     assert (hydrogen, sulphur, copper) == pytest.approx(2 * np.sqrt(0.71 * np.array([0.31, 1.05, 1.32])))
 
 
+@pytest.mark.parametrize(("radial_widths", "expected"), [((8,), "agnesi"), ((), "none")])
+def test_radial_networks_have_distances_transformed(radial_widths: tuple[int, ...], expected: str) -> None:
+    """Linear maps have no more than the basis to resolve with, which is too coarse where it is transformed."""
+    settings = ModelSettings(channels=4, radial_widths=radial_widths)
+    model = new_model([8], settings, E0, average_neighbors=5.0, scale=1.0)
+    assert model.meta["radial"]["transform"]["type"] == expected
+
+
 def test_the_seed_decides() -> None:
     first, same, other = small(1), small(1), small(2)
     assert all(np.array_equal(first.arrays[name], same.arrays[name]) for name in first.arrays)

@@ -67,7 +67,7 @@ def new_model(
     rng = np.random.default_rng(seed)
     k, nz, l_max = settings.channels, len(species), settings.l_max
     radii = covalent_radii[species].astype(np.float64)
-    transformed = settings.transform == "agnesi"
+    transformed = (settings.transform or ("agnesi" if settings.radial_widths else "none")) == "agnesi"
     radial: dict[str, Any] = {
         "basis": "bessel",
         "size": settings.radial_functions,

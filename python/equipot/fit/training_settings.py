@@ -42,7 +42,8 @@ class ModelSettings(Settings):
         "agnesi" takes distances in units that lie half-way between one for all and covalent radii, elements of about
         one size sharing them, and resolves bonds finely and what lies beyond less so: molecules err less, above all
         where they are hotter than the data, for a quarter more time of training where elements of several sizes meet.
-        "none" uses distances as they are.
+        "none" uses distances as they are. Left out, it is "agnesi" with radial networks and "none" with linear maps,
+        which have no more than the radial functions themselves to resolve with.
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy within some eV of
         what it should be in copies of structures that are compressed, have two atoms closer than in the data or a bond
@@ -66,7 +67,7 @@ class ModelSettings(Settings):
     envelope: int = setting(5, least=2, most=20)
     radial_widths: tuple[int, ...] = setting((64, 64, 64), least=1, most=1024)
     readout_width: int = setting(16, least=0, most=1024)
-    transform: Literal["none", "agnesi"] = "agnesi"
+    transform: Literal["none", "agnesi"] | None = setting(None, example='"none"')
     repulsion: bool = True
     first_skip: bool = False
     shift: Literal["zero", "mean"] = "zero"
