@@ -58,13 +58,14 @@ def _engine() -> ModuleType:
     sleep after some microseconds instead, unless the user has said what they are to do.
     """
     name = "GOMP_SPINCOUNT"
-    if name in os.environ or "OMP_WAIT_POLICY" in os.environ:
-        return import_module("equipot._equipot")
-    os.environ[name] = "3000"
+    silent = name not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if silent:
+        os.environ[name] = "3000"
     try:
         return import_module("equipot._equipot")
     finally:
-        os.environ.pop(name, None)  # another thread may have been here
+        if silent:
+            os.environ.pop(name, None)  # another thread may have been here
 
 
 def __dir__() -> list[str]:

@@ -15,8 +15,8 @@ what lies around the pushed atom goes along with it. Covalent bonds that become 
 molecules exceed; all of it is known to 0.2 eV and a fifth. There, too, covalent bonds that hold two parts together are
 pulled apart, by up to 1.2 Å; the parts stay as they are.
 
-What is trained keeps energies above these by no more than twice what they are known to, and below three times the gain
-and as much: bends cost, too, and double bonds are stiffer.
+Where a model is trained, its energy may be below a guard's by twice what that is known to, and above what the copied
+structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
 """
 # SPDX-License-Identifier: MIT
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from equipot._equipot import threads
+from equipot import _equipot
 from equipot.data import DataSet
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
@@ -96,11 +96,11 @@ def _teach(
     untested = copy(data)
     untested.test = DataSet()
     paths = [Path(path) for path in settings.teachers.models]
-    count, at_once = settings.teachers.count, max(1, min(settings.teachers.count, threads()))
+    count, at_once = settings.teachers.count, max(1, min(settings.teachers.count, _equipot.threads()))
     if count:
         runs = {
             folder.teachers / str(k): replace(
-                settings, seed=settings.seed + k, teachers=TeacherSettings(), threads=threads() // at_once
+                settings, seed=settings.seed + k, teachers=TeacherSettings(), threads=_equipot.threads() // at_once
             )
             for k in range(1, count + 1)
         }
