@@ -125,10 +125,10 @@ def time_model(arguments: argparse.Namespace, page: Page, name: str, folder: Pat
         settings = {"channels": 8, "hidden_l": SIZES[name]["hidden_l"]} if arguments.tiny else SIZES[name]
         random_model(path, species=species, cutoff=arguments.cutoff, l_max=3, mixing=("species", "shared"), **settings)
         for dtype in arguments.dtype or ["float64", "mixed"]:
+            before = gpu_megabytes()  # memory that has grown for one size is there for the next
             potential = equipot.load(path, dtype=dtype, device=arguments.device)
             for wanted in arguments.atoms:
                 atoms = build(max(1, round((wanted / cell_atoms) ** (1 / power))))
-                before = gpu_megabytes()
                 try:
                     potential.profile(atoms)  # tables, memory, neighbours
                     samples = []

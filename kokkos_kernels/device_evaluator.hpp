@@ -1,5 +1,6 @@
 // The evaluator on a device for those whose atoms are on the host: copies graphs in and results out, and moves the rows
-// of an exchange through the host. SPDX-License-Identifier: MIT
+// of an exchange through the host.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <algorithm>
@@ -53,7 +54,12 @@ public:
                                         double total_per_owned) const override {
         return pipeline_ ? pipeline_->bytes_per_atom(edges_per_atom, what, total_per_owned) : 0;
     }
-    [[nodiscard]] DeviceMemory memory() const override { return memory_of(Space()); }
+    /// What is left for atoms: teams take their part at the first step.
+    [[nodiscard]] DeviceMemory memory() const override {
+        DeviceMemory device = memory_of(Space());
+        if (pipeline_) device.free = std::max(0.0, device.free - pipeline_->bytes_of_teams());
+        return device;
+    }
 
     /// For those who have atoms on the device: `graph` and the rows that `exchange` is given lie there, species are
     /// numbered as in prepare. Sets the energy and the virial of `result`; the rest of the results stays on the device,
@@ -136,7 +142,7 @@ private:
     private:
         template <class T>
         void move(T* rows, int width, bool is_forward) {
-            if (dynamic_cast<NoExchange*>(&of_host) != nullptr) return;
+            if (!of_host.moves_rows()) return;
             const auto size = static_cast<std::size_t>(load.total) * static_cast<std::size_t>(width);
             const Kokkos::View<T*, Memory, Kokkos::MemoryTraits<Kokkos::Unmanaged>> device(rows, size);
             const auto host = evaluator.on_device(
@@ -165,7 +171,7 @@ private:
     }
     static auto zeroed(typename Pipeline::template Array<double>& array, std::size_t size) {
         const auto target = leading<double>(array, size);
-        Kokkos::deep_copy(target, 0.0);
+        Kokkos::deep_copy(Space(), target, 0.0);
         return target;
     }
     static void copy_out(const typename Pipeline::template Array<double>& from, std::size_t size,

@@ -1,5 +1,6 @@
 // Lanes on a GPU: a stage's pack is one number, its lanes are the threads of a team, and sums over lanes go through the
-// registers of a warp. SPDX-License-Identifier: MIT
+// registers of a warp.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -137,6 +138,8 @@ public:
     /// layers. `total_per_owned`: atoms with halo to each owned one.
     [[nodiscard]] double bytes_per_atom(double edges_per_atom, const Properties& what,
                                         double total_per_owned = 1) const;
+    /// Bytes of the device's memory that the teams at work need, however many atoms there are.
+    [[nodiscard]] double bytes_of_teams() const;
 
 private:
     using Layer = DeviceLayer<Space, Real>;
@@ -150,6 +153,8 @@ private:
     void reserve(const Graph& graph, bool derivatives);
     void sort_and_filter(const Graph& graph);
     [[nodiscard]] TeamShape shape_of(std::size_t t, Threads threads) const;
+    /// Bytes of a team, in fast memory and in slow.
+    [[nodiscard]] static std::array<int, 2> scratch_of(const TeamShape& shape);
     void run(std::size_t t, bool forward, bool backward, const Graph& graph, const DeviceSums& sums);
 
     const DevicePlan<Space, Real>& plan_;
@@ -239,6 +244,24 @@ double DevicePipeline<Space, Real>::bytes_per_atom(double edges_per_atom, const 
 }
 
 template <class Space, class Real>
+std::array<int, 2> DevicePipeline<Space, Real>::scratch_of(const TeamShape& shape) {
+    std::array<int, 2> scratch = {0, shape.node_bytes};
+    const int sizes[3] = {shape.edge_bytes, shape.a_bytes, shape.d_bytes};
+    for (std::size_t k = 0; k < 3; ++k) scratch[static_cast<std::size_t>(shape.levels[k])] += sizes[k] * shape.groups;
+    return scratch;
+}
+
+template <class Space, class Real>
+double DevicePipeline<Space, Real>::bytes_of_teams() const {
+    double most = 0;
+    for (const TeamShape& shape : shapes_) {
+        const double teams = space_.concurrency() / (shape.lanes * shape.groups);
+        most = std::max(most, teams * scratch_of(shape)[1]);
+    }
+    return most;
+}
+
+template <class Space, class Real>
 void DevicePipeline<Space, Real>::reserve(const Graph& graph, bool derivatives) {
     // Growing with some room to spare: numbers of halo atoms and edges change a little at every rebuild.
     const auto grow = [](auto& array, std::size_t size) {
@@ -312,9 +335,7 @@ void DevicePipeline<Space, Real>::run(std::size_t t, bool forward, bool backward
     }
     // Tiles are of one species: at most one more for each than atoms would fill.
     const auto tiles = static_cast<int>(graph.owned / shape.groups) + plan_.constants.species;
-    int scratch[2] = {0, shape.node_bytes};
-    const int sizes[3] = {shape.edge_bytes, shape.a_bytes, shape.d_bytes};
-    for (int k = 0; k < 3; ++k) scratch[shape.levels[k]] += sizes[k] * shape.groups;
+    const std::array<int, 2> scratch = scratch_of(shape);
     typename Team::Policy policy(space_, tiles, shape.lanes * shape.groups);
     policy.set_scratch_size(0, Kokkos::PerTeam(scratch[0])).set_scratch_size(1, Kokkos::PerTeam(scratch[1]));
     Kokkos::parallel_for(forward ? (backward ? "equipot::last layer" : "equipot::forward") : "equipot::backward",

@@ -1,5 +1,6 @@
 // Edges: those of one atom that are within the cutoff, in an order that suits the radial tables, and their harmonics, a
-// pack of edges at a time. SPDX-License-Identifier: MIT
+// pack of edges at a time.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <algorithm>
@@ -56,7 +57,8 @@ void EdgeList<P>::gather(const Graph& graph, const std::int32_t* species, int sp
         const double* d = graph.displacement.data() + 3 * e;
         const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
         if (r2 >= cutoff2) continue;
-        const int shell = std::max(shells - 1 - static_cast<int>(r2 * scale), 0);
+        // A distance that is not a number goes on to the results; here it must not become an index.
+        const int shell = std::max(shells - 1 - static_cast<int>(std::min(cutoff2, r2) * scale), 0);
         const int bin = species[graph.neighbor[static_cast<std::size_t>(e)]] * shells + shell;
         candidates[found++] = {e, bin, r2};
         ++start_[static_cast<std::size_t>(bin) + 1];

@@ -1,7 +1,8 @@
 // Evaluator: the pipeline of the canonical model form, forward through the layers and back, tile by tile.
 //   geometry -> radial, angular -> density D -> mixing A -> product B -> h = out B + skip -> readout ε, next u = up h
 // A tile is a handful of atoms of one species: what it needs stays in cache, nothing of size edges x channels is
-// stored. SPDX-License-Identifier: MIT
+// stored.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
 // Mixing stage: X'_row,k' (+)= Σ_k X_row,k W[k, k'] over the rows (atom, m) of a tile; the adjoint is the same with
-// W^T. SPDX-License-Identifier: MIT
+// W^T.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/lanes.hpp"

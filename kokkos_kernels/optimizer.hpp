@@ -1,9 +1,11 @@
 // A step of an optimiser for weights w with the gradient g, in place. m and v are running means of g and g²:
-//   single weights   w -= rate m̂ / (√v̂ + ε)                              Adam (Kingma, Ba 2015), AMSGrad (Reddi et al.
-//   2018) matrices         w -= rate ρ √max(rows, columns) O((1-μ) g + μ m)    Muon (Jordan et al. 2024)
-// with O(X) = X (XᵀX)^(-1/2), nearly, by iterations of Newton and Schulz: all directions of a matrix learn at one pace,
-// also those whose gradients are small. ρ makes the entries of O as large as Adam's steps (Liu et al.,
-// arXiv:2502.16982). SPDX-License-Identifier: MIT
+//
+//   single weights   w -= rate m̂ / (√v̂ + ε)                             Adam, AMSGrad
+//   matrices         w -= rate ρ √max(rows, columns) O((1-μ) g + μ m)   Muon
+//
+// (Kingma and Ba 2015; Reddi et al. 2018; Jordan et al. 2024), with O(X) = X (XᵀX)^(-1/2), nearly, by iterations of
+// Newton and Schulz: all directions of a matrix learn at one pace, also those whose gradients are small. ρ makes the
+// entries of O as large as Adam's steps (Liu et al., arXiv:2502.16982). SPDX-License-Identifier: MIT
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // Pipeline: the evaluator over a pack type P. Read forward_tile and backward_tile side by side: the second walks the
-// first in reverse. SPDX-License-Identifier: MIT
+// first in reverse.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>

@@ -1,6 +1,7 @@
 // The pipeline along the edges of one atom: the density forward, and from its adjoint back to ū, forces and virials.
 // Geometry goes by packs of edges; then, for a few edges at a time, path after path, radial functions and density, so
-// that what lies between the two stays in the first-level cache. SPDX-License-Identifier: MIT
+// that what lies between the two stays in the first-level cache.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/pipeline.hpp"

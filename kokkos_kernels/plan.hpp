@@ -1,6 +1,7 @@
 // Plan: a model made ready for one head, one set of species, one working precision and one pack width: padded weights
 // and their transposes, radial tables, the evaluation order of the product. Built at load; stages only see raw pointers
-// into it. SPDX-License-Identifier: MIT
+// into it.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <Kokkos_Core.hpp>
@@ -235,7 +236,7 @@ std::vector<Number> spline_coefficients_adjoint(const std::vector<Number>& bar, 
 template <class Real>
 void Plan<Real>::build_tables(int n) {
     constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
-    intervals = n;
+    intervals = 0;  // until they are all there
     const double h = (cutoff - table_low) / n;
     const auto count = active.size();
     for (LayerPlan<Real>& layer : layers) {
@@ -270,6 +271,7 @@ void Plan<Real>::build_tables(int n) {
                 layer.table_rows.push_back(rows);
             }
     }
+    intervals = n;
 }
 
 template <class Real>
@@ -458,7 +460,12 @@ void prepare_plan(Plan<Real>& plan, const Model& model, int head, const std::vec
                   int intervals, bool fold = true) {
     if (active != plan.active) {
         plan = make_plan_structure<Real>(model, active, width, fold);
-        plan.set_weights(model, head);
+        try {
+            plan.set_weights(model, head);
+        } catch (...) {
+            plan.active.clear();  // the next call is not to take it for a whole one
+            throw;
+        }
     }
     plan.intervals = 0;
     if (intervals > 0)

@@ -1,7 +1,8 @@
 // Product stage: B_LM,k = Σ_ν Σ_η w_{z,η,k} Σ_v U^{LM,η}_{v1..vν} A_v1,k ··· A_vν,k, one polynomial per channel. With
 // the sum over η done at load, it is Σ_groups P_prefix · (Σ_terms c_term,k A_var): prefixes P are shared products of up
 // to ν-1 factors. Backward, per group with P̂ = B̄ P: Ā_var += c P̂ and P̄ += B̄ Σ c A; then down the prefixes, P = P_parent
-// A_var. SPDX-License-Identifier: MIT
+// A_var.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/lanes.hpp"

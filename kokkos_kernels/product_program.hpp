@@ -1,5 +1,6 @@
 // The evaluation order of a layer's symmetric product (see product.hpp), made from the sparse coupling coefficients,
-// and the per-species coefficients c_term,k = Σ_η U_term,η w_{z,η,k}. SPDX-License-Identifier: MIT
+// and the per-species coefficients c_term,k = Σ_η U_term,η w_{z,η,k}.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <vector>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "kokkos_kernels/pair.hpp"
 
@@ -49,9 +50,17 @@ RadialFunction::RadialFunction(const Model& model, int layer, int padded, int ta
       rows_(static_cast<int>(layer_->paths.size())),
       padded_(padded),
       tail_(tail) {
-    if (!first_) return;
     const auto K = static_cast<std::size_t>(model.channels);
     const std::size_t nz = model.species.size();
+    // Distances of pairs with one sum of radii are transformed alike.
+    std::map<double, int> known;
+    for (std::size_t i = 0; i < nz; ++i)
+        for (std::size_t j = 0; j < nz; ++j) {
+            const bool alike = model.radial.transform == RadialBasis::Transform::None;
+            const double sum = alike ? 0.0 : model.radial.radii[i] + model.radial.radii[j];
+            basis_keys_.push_back(known.try_emplace(sum, static_cast<int>(basis_keys_.size())).first->second);
+        }
+    if (!first_) return;
     sender_.assign(nz * K, 0.0);
     for (std::size_t z = 0; z < nz; ++z)
         for (std::size_t k = 0; k < K; ++k)
@@ -63,18 +72,6 @@ int RadialFunction::table_key(int zi, int zj) const {
     const int nz = static_cast<int>(model_->species.size());
     if (!first_) return basis_key(zi, zj);
     return folded_ && layer_->mixing_by_species ? zi * nz + zj : basis_key(zi, zj) * nz + zj;
-}
-
-int RadialFunction::basis_key(int zi, int zj) const {
-    if (model_->radial.transform == RadialBasis::Transform::None) return 0;
-    const std::vector<double>& radii = model_->radial.radii;
-    const auto sum = [&](int a, int b) {
-        return radii[static_cast<std::size_t>(a)] + radii[static_cast<std::size_t>(b)];
-    };
-    const int nz = static_cast<int>(model_->species.size());
-    int pair = 0;
-    while (sum(pair / nz, pair % nz) != sum(zi, zj)) ++pair;
-    return pair;
 }
 
 void RadialFunction::basis(int zi, int zj, double r, double& cut, double& dcut, RadialScratch& s) const {

@@ -30,7 +30,7 @@ public:
     [[nodiscard]] int table_key(int zi, int zj) const;
 
     /// A number that is equal for pairs with the same basis: those whose distances are transformed alike.
-    [[nodiscard]] int basis_key(int zi, int zj) const;
+    [[nodiscard]] int basis_key(int zi, int zj) const { return basis_keys_[pair(zi, zj)]; }
 
     /// out[outputs] and, unless null, dout[outputs] at r > 0 (Å). Not cut at the cutoff: the envelope goes on as the
     /// polynomial it is, which is what a spline needs on its last interval.
@@ -44,13 +44,17 @@ public:
     }
 
 private:
+    [[nodiscard]] std::size_t pair(int zi, int zj) const {
+        return static_cast<std::size_t>(zi) * model_->species.size() + static_cast<std::size_t>(zj);
+    }
     void basis(int zi, int zj, double r, double& cut, double& dcut, RadialScratch& scratch) const;
 
     const Model* model_;
     const Layer* layer_;
     bool first_, folded_;
     int rows_, padded_, tail_;
-    std::vector<double> sender_;  // [species, K] u of the first layer
+    std::vector<int> basis_keys_;  // [species, species]
+    std::vector<double> sender_;   // [species, K] u of the first layer
 };
 
 }  // namespace equipot::kernels

@@ -1,7 +1,8 @@
 // Scatter: how several threads add to the same atoms with the same bits every time. Owned atoms are cut into one chunk
 // per thread; a chunk adds straight into rows of its own atoms, and into private rows for the atoms of others and of
 // the halo, which are then summed atom by atom in the order of the chunks. No atomics, no copy of everything per
-// thread. SPDX-License-Identifier: MIT
+// thread.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cstdint>

@@ -15,8 +15,11 @@ class Scratch {
 public:
     void reserve(std::size_t size) {
         if (size <= size_) return;
-        size_ = size + size / 16;
-        data_.reset(static_cast<Real*>(::operator new (size_ * sizeof(Real), std::align_val_t{64})));
+        const std::size_t room = size + size / 16;
+        size_ = 0;
+        data_.reset();  // gives back first what is too small
+        data_.reset(static_cast<Real*>(::operator new (room * sizeof(Real), std::align_val_t{64})));
+        size_ = room;
     }
     [[nodiscard]] Real* data() const { return data_.get(); }
     [[nodiscard]] Real& operator[](std::size_t i) const { return data_.get()[i]; }

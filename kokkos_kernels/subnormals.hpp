@@ -1,5 +1,6 @@
 // Subnormal numbers, which x86 processors work on in microcode, a hundred times slower than on others. Training leaves
-// weights of 1e-30 behind; in single precision their products would be subnormal. SPDX-License-Identifier: MIT
+// weights of 1e-30 behind; in single precision their products would be subnormal.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 namespace equipot::kernels {

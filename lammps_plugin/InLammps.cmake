@@ -21,12 +21,6 @@ endforeach()
 set_source_files_properties(${equipot_sources} PROPERTIES COMPILE_OPTIONS "-fmacro-prefix-map=${equipot_plugin_folder}/=")
 
 add_subdirectory("${equipot_plugin_folder}/.." equipot EXCLUDE_FROM_ALL)
-# LAMMPS's own default is RelWithDebInfo, which is -O2: too little for the hot code.
-foreach(target equipot_host equipot_kernels_v2 equipot_kernels_v3 equipot_kernels_v4 equipot_kernels_base)
-    if(TARGET ${target})
-        target_compile_options(${target} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O3>)
-    endif()
-endforeach()
 
 cmake_language(DEFER CALL target_sources lammps PRIVATE ${equipot_sources})
 cmake_language(DEFER CALL target_include_directories lammps PRIVATE "${equipot_plugin_folder}" "${equipot_plugin_folder}/..")

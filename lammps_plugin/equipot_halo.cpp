@@ -81,8 +81,8 @@ void EquipotHalo::layout(std::span<const int> of_list, const std::vector<int> &t
 
 template <class Real>
 void EquipotHalo::send(Real *rows, int width, bool forward) {
+    if (!moves_rows()) return;
     Comm *comm = lmp_->comm;
-    if (comm->nprocs == 1) return;
     message_ = sizeof(Real) == sizeof(double) ? Message::Doubles : Message::Floats;
     rows_ = rows;
     width_ = width;
@@ -94,6 +94,7 @@ void EquipotHalo::send(Real *rows, int width, bool forward) {
     rows_ = nullptr;
 }
 
+bool EquipotHalo::moves_rows() const { return lmp_->comm->nprocs > 1; }
 void EquipotHalo::forward(double *rows, int width) { send(rows, width, true); }
 void EquipotHalo::reverse(double *rows, int width) { send(rows, width, false); }
 void EquipotHalo::forward(float *rows, int width) { send(rows, width, true); }

@@ -38,6 +38,7 @@ public:
     void reverse(double *rows, int width) override;
     void forward(float *rows, int width) override;
     void reverse(float *rows, int width) override;
+    [[nodiscard]] bool moves_rows() const override;
 
     virtual int pack_forward(int n, const int *list, double *buffer);
     virtual void unpack_forward(int n, int first, const double *buffer);
@@ -45,7 +46,7 @@ public:
     virtual void unpack_reverse(int n, const int *list, const double *buffer);
 
     /// Numbers per atom that LAMMPS must make room for, when the engine's rows are at most `width` wide.
-    static int buffer_width(int width) { return width > 2 ? width : 2; }
+    [[nodiscard]] int buffer_width(int width) const { return width > 2 && moves_rows() ? width : 2; }
     [[nodiscard]] virtual double memory_usage() const;
 
 protected:

@@ -167,7 +167,7 @@ void PairEquipot::coeff(int narg, char **arg) {
         for (int j = 1; j <= ntypes; ++j) setflag[i][j] = numbers[i] != 0 && numbers[j] != 0;
     }
     cutoff = engine->potential->cutoff();
-    comm_forward = comm_reverse = EquipotHalo::buffer_width(engine->potential->exchange_width());
+    comm_forward = comm_reverse = engine->halo->buffer_width(engine->potential->exchange_width());
     if (comm->me == 0) print_summary(arg[2], spline_error);
     warn_of_crowding();
 }
@@ -225,6 +225,8 @@ void PairEquipot::init_style() {
                    "newton off'");
 
     check_box();
+    if (neighbor->exclude && comm->me == 0)
+        error->warning(FLERR, "pair equipot: neigh_modify exclude hides atoms from each other, also within this model");
 
     // Hybrid styles read the sizes of their sub-styles when those have no model yet.
     if (force->pair != nullptr && force->pair != this) {
@@ -398,7 +400,7 @@ std::string PairEquipot::build_graph() {
                 const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
                 const double r_squared = dx * dx + dy * dy + dz * dz;
                 if (!(r_squared < cutoff_squared) || halo.row(j) < 0) continue;
-                if (r_squared == 0.0) {
+                if (r_squared < equipot::overlap * equipot::overlap) {
 #pragma omp critical(equipot_trouble)
                     stacked = i, below = j;
                     continue;

@@ -54,6 +54,7 @@ Threads: those of LAMMPS, that is OMP_NUM_THREADS or "package omp". The first pa
 Restrictions
   newton on; units metal or real; a periodic box at least a tenth of the cutoff thick.
   With bonds in the data file: special_bonds lj/coul 1 1 1, or LAMMPS hides bonded neighbours from the model.
+  neigh_modify exclude hides the excluded pairs from the model, too.
   No pair_write and no compute that needs Pair::single: the energy is not a sum over pairs.
   Restart files hold no model: repeat pair_style and pair_coeff after read_restart.
   The run stops, with one sentence, when an atom's position, energy or force is not a finite number and when two atoms
@@ -112,8 +113,9 @@ protected:
     virtual std::string find_nonfinite();
     virtual void add_results();
 
+    virtual void forget_model();
+
     void allocate();
-    void forget_model();
     void print_summary(const std::string &file, double spline_error);
     void warn_of_crowding();
     void tell_device_memory();

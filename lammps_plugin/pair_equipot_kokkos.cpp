@@ -110,6 +110,13 @@ void PairEquipotKokkos<DeviceType>::begin(int eflag, int vflag) {
     atomKK->sync(execution_space, datamask_read);
 }
 
+// The results that it gave lie in its memory.
+template <class DeviceType>
+void PairEquipotKokkos<DeviceType>::forget_model() {
+    energies = forces = virials = centroid_virials = Readable<double>();
+    PairEquipot::forget_model();
+}
+
 template <class DeviceType>
 bool PairEquipotKokkos<DeviceType>::on_device() const {
     return engine->options.device != "cpu";
@@ -191,6 +198,7 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
     const auto types = numbers_of_types;
     const int owned = halo->owned(), total = halo->total();
     const double cutoff_squared = cutoff * cutoff;
+    constexpr double least_squared = equipot::overlap * equipot::overlap;
 
     make_room(graph_numbers, total, "equipot:numbers");
     make_room(graph_first, owned + 1, "equipot:first");
@@ -216,7 +224,7 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
                 const double dx = x(j, 0) - x(i, 0), dy = x(j, 1) - x(i, 1), dz = x(j, 2) - x(i, 2);
                 const double r_squared = dx * dx + dy * dy + dz * dz;
                 if (!(r_squared < cutoff_squared) || rows(j) < 0) continue;
-                if (r_squared > 0.0)
+                if (r_squared > least_squared)
                     ++count;
                 else if (on_another + row < trouble.val)
                     trouble.val = on_another + row, trouble.loc = j;
@@ -244,7 +252,7 @@ std::string PairEquipotKokkos<DeviceType>::build_graph() {
                 const int j = neighbors(i, jj) & NEIGHMASK;
                 const double dx = x(j, 0) - x(i, 0), dy = x(j, 1) - x(i, 1), dz = x(j, 2) - x(i, 2);
                 const double r_squared = dx * dx + dy * dy + dz * dz;
-                if (!(r_squared < cutoff_squared && r_squared > 0.0) || rows(j) < 0) continue;
+                if (!(r_squared < cutoff_squared && r_squared > least_squared) || rows(j) < 0) continue;
                 neighbor_row(edge) = rows(j);
                 displacement(3 * edge) = dx;
                 displacement(3 * edge + 1) = dy;

@@ -57,6 +57,7 @@ public:
 
     // Public because lambdas that run on a device must be.
     void begin(int eflag, int vflag) override;
+    void forget_model() override;
     void lay_out() override;
     std::string build_graph() override;
     void run_model() override;

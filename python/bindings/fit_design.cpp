@@ -1,4 +1,5 @@
-// Design matrices of linear fits for Python: class Design. SPDX-License-Identifier: MIT
+// Design matrices of linear fits for Python: class Design.
+// SPDX-License-Identifier: MIT
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -1,4 +1,5 @@
-// Optimiser steps and averages of weights for Python: class Optimizer, update_average. SPDX-License-Identifier: MIT
+// Optimiser steps and averages of weights for Python: class Optimizer, update_average.
+// SPDX-License-Identifier: MIT
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

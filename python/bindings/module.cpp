@@ -1,8 +1,10 @@
 // The Python module equipot._equipot: numpy arrays in, numpy arrays out, everything else in Python
-// (equipot/potential.py). SPDX-License-Identifier: MIT
+// (equipot/potential.py).
+// SPDX-License-Identifier: MIT
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -150,6 +152,28 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
     return out;
 }
 
+/// All pairs of atoms within a cutoff: i, j, and from i to j, Å.
+py::tuple neighbors(const Input<double>& positions, const Input<double>& cell, const Input<bool>& periodic,
+                    double cutoff) {
+    if (positions.size() % 3 != 0 || cell.size() != 9 || periodic.size() != 3)
+        throw Error("the arrays that describe the atoms do not fit together");
+    const auto n = static_cast<std::size_t>(positions.size() / 3);
+    const std::vector<std::int32_t> numbers(n, 1);
+    NeighborList list;
+    {
+        const py::gil_scoped_release release;
+        list.update(make_system(n, numbers.data(), positions.data(), cell.data(), periodic.data()), cutoff);
+    }
+    const Graph graph = list.graph();
+    const auto pairs = static_cast<py::ssize_t>(graph.neighbor.size());
+    py::array_t<std::int64_t> first(pairs), second(pairs);
+    for (std::size_t i = 0; i < n; ++i)
+        std::fill(first.mutable_data() + graph.first[i], first.mutable_data() + graph.first[i + 1],
+                  static_cast<std::int64_t>(i));
+    std::copy(graph.neighbor.begin(), graph.neighbor.end(), second.mutable_data());
+    return py::make_tuple(first, second, to_numpy({graph.displacement.begin(), graph.displacement.end()}, {pairs, 3}));
+}
+
 PyObject* error_type = nullptr;  // equipot.EquipotError, alive as long as the interpreter
 
 void translate(std::exception_ptr pointer) {
@@ -173,6 +197,7 @@ void define(py::module_& m) {
     m.def("threads", &threads);
     m.def("element_symbol", &element_symbol, "atomic_number"_a);
     m.def("atomic_number", &atomic_number, "symbol"_a);
+    m.def("neighbors", &neighbors, "positions"_a, "cell"_a, "periodic"_a, "cutoff"_a);
 
     py::class_<SharedNeighborList>(m, "NeighborList")
         .def(py::init<>())

@@ -3,7 +3,6 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
 #include <mutex>
 #include <string>
 
@@ -18,21 +17,15 @@ int requested = 0;  // 0: not said
 int running = 0;    // 0: not started
 pid_t owner = 0;
 
-int wanted() {
-    if (requested > 0) return requested;
-    // The value may be a list, one number per nesting level; the first counts.
-    if (const char* text = std::getenv("OMP_NUM_THREADS")) {
-        const long value = std::strtol(text, nullptr, 10);
-        if (value > 0 && value <= 4096) return static_cast<int>(value);
-    }
-    return available_cores();
-}
+int wanted() { return requested > 0 ? requested : usual_threads(); }
 
 }  // namespace
 
 void set_threads(int threads) {
     const std::scoped_lock lock(mutex);
-    if (threads < 1) throw Error("the number of threads must be at least 1, but it is " + std::to_string(threads));
+    if (threads < 1 || threads > most_threads)
+        throw Error("the number of threads must be from 1 to " + std::to_string(most_threads) + ", but it is " +
+                    std::to_string(threads));
     if (running != 0 && running != threads) {
         throw Error("equipot already runs with " + std::to_string(running) +
                     " threads: call set_threads before the first potential is loaded");

@@ -24,7 +24,7 @@ class Calculator(AseCalculator):
     potential
         A ``*.equipot`` file, or a :class:`Potential` that is already loaded (several calculators can share one).
     head, dtype, radial, device
-        As in :func:`equipot.load`, when `potential` is a file.
+        As in :func:`equipot.load`, for a file; a potential that is loaded must have been loaded with the same.
     skin
         Å. Pairs of atoms are searched within cutoff + skin, and again only after an atom has moved by half of the skin.
         Changes the speed, never the result.
@@ -52,10 +52,10 @@ class Calculator(AseCalculator):
         self,
         potential: str | os.PathLike[str] | Potential,
         head: str | None = None,
-        dtype: DType = "float64",
+        dtype: DType | None = None,
         skin: float = 0.5,
-        radial: Radial = "splined",
-        device: Device = "cpu",
+        radial: Radial | None = None,
+        device: Device | None = None,
         **kwargs: Any,
     ) -> None:
         unknown = sorted(set(kwargs) - _ASE)
@@ -64,10 +64,14 @@ class Calculator(AseCalculator):
             hint = ' The precision is dtype="mixed".' if unknown[0] == "precision" else ""
             raise EquipotError(f"Calculator has no argument '{unknown[0]}'.{hint}")
         super().__init__(**kwargs)
-        if not isinstance(potential, Potential):
-            potential = Potential(potential, head=head, dtype=dtype, radial=radial, device=device)
-        elif head is not None and head != potential.head:
-            raise EquipotError(f"this potential is loaded with head {potential.head}, not {head}")
+        asked = {"head": head, "dtype": dtype, "radial": radial, "device": device}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if isinstance(potential, Potential):
+            for name, value in given.items():
+                if value != getattr(potential, name):
+                    raise EquipotError(f"this potential is loaded with {name} {getattr(potential, name)}, not {value}")
+        else:
+            potential = Potential(potential, **given)
         if not 0.0 <= skin < float("inf"):
             raise EquipotError(f"the skin must not be negative, but it is {skin} Å")
         self.potential = potential
@@ -92,6 +96,13 @@ class Calculator(AseCalculator):
         self.results = self.potential._evaluate([self.atoms], wanted, self._neighbors, self.skin)[0]
 
     _wants_stresses = False
+    name = "equipot"
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse: what a calculator is made of stays."""
+        if kwargs:
+            raise EquipotError(f"{next(iter(kwargs))} cannot be set: make a new Calculator")
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Neighbours are found again where they are needed.

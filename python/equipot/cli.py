@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from equipot import EquipotError, __version__
 
 app = typer.Typer(
-    help="Equivariant interatomic potentials: look into model files, convert them, and find the LAMMPS plugin.",
+    help="Equivariant interatomic potentials: fit, evaluate, inspect and convert them, and find the LAMMPS plugin.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,6 +25,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Å is no reason to stop
     app()
 
 
@@ -34,6 +38,9 @@ def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except MemoryError:
+            print("equipot: this needs more memory than there is", file=sys.stderr)
+            raise typer.Exit(1) from None
         except (EquipotError, OSError, ImportError) as error:
             print(f"equipot: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
@@ -90,6 +97,8 @@ def convert(
     """Convert a MACE model into a *.equipot file."""
     from equipot.convert import convert_file
 
+    if source.is_dir():
+        raise EquipotError(f"'{source}' is a folder, not a model file")
     plain = source.with_suffix("") if source.suffix == ".xz" else source  # model.model.xz -> model.equipot
     destination = output or plain.with_suffix(".equipot")
     symbols = [symbol.strip() for symbol in species.split(",") if symbol.strip()] if species is not None else None
@@ -109,12 +118,12 @@ def lammps_plugin(
     print(plugin_folder() if folder else path)
 
 
-@app.command()
+@app.command(hidden=True)
 @_one_sentence
 def golden(
     folder: Annotated[
         Path, typer.Argument(help="A folder with NAME/*.model.xz and NAME/reference.npz, made by mace-torch.")
-    ] = Path("../shared/golden/mace"),
+    ],
 ) -> None:
     """Compare reference models of mace-torch with their conversion, quantity by quantity."""
     from equipot.golden import print_table
@@ -126,7 +135,7 @@ def golden(
 data_app = typer.Typer(help="Look through reference data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-_EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; found by itself if left out.")]
+_EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; recognised by itself if left out.")]
 _ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
 _StressKey = Annotated[str | None, typer.Option(help="Key of the stresses, eV/Å³ with tension positive.")]
 _VirialKey = Annotated[str | None, typer.Option(help="Key of the virials, eV.")]
@@ -145,7 +154,7 @@ def data_check(
     picture: Annotated[Path | None, typer.Option(help="Draw the data into this file, for instance data.png.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything found into this file.")] = None,
 ) -> None:
-    """Say what is in data files and what would spoil a fit; exit status 1 if they are unfit for one."""
+    """Summarise data files and report problems; exit status 1 if nothing can be fitted to them."""
     from equipot.data.show import check_files
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
@@ -180,7 +189,8 @@ def evaluate(
 def fit(
     settings: Annotated[Path | None, typer.Argument(help="A TOML file that describes the fit.")] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="The run's folder; SETTINGS without its ending if neither names one.")
+        Path | None,
+        typer.Option(help="Folder for the results; else the one in SETTINGS, else their name without .toml."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     scan: Annotated[bool, typer.Option("--scan", help='Of kind "linear": try several sizes and weights.')] = False,
@@ -194,7 +204,7 @@ def fit(
     if example is not None:
         print(example_file(example), end="")
     elif settings is None:
-        raise EquipotError("name a settings file; equipot fit --example train > fit.toml writes one")
+        raise EquipotError("no settings file given; make one with: equipot fit --example train > fit.toml")
     else:
         print(fit_file(settings, folder, resume=resume, scan=scan))
 

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError
 from equipot.data.energies import atomic_energies, binding_energies
-from equipot.data.plotting import figure, nothing, part_colour, save, styled, write_file
+from equipot.data.plotting import figure, nothing, part_colour, save, styled
 from equipot.data.progress import progress_bar
 from equipot.data.structures import DataSet, Structure
+from equipot.files import finite, write_file
+from equipot.units import GPA, VOIGT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,12 +29,10 @@ if TYPE_CHECKING:
 
     from equipot.potential import DType, Potential
 
-_GPA = 160.21766208
 # Atoms that are evaluated between two moves of the progress bar.
 _STEP = 20_000
 # Points drawn for one part of the data; more only make the picture darker.
 _POINTS = 30_000
-_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 
@@ -60,7 +60,9 @@ def predict(potential: Potential, dataset: Sequence[Structure]) -> list[Predicti
     with progress_bar("evaluating", total) as show:
         for batch in _batches(dataset):
             try:
-                results = potential.compute([s.atoms for s in batch], properties=("energy", "forces", "virial"))
+                results = potential.compute(
+                    [s.atoms for s in batch], properties=("energy", "forces", "virial"), check_finite=False
+                )
             except EquipotError as error:
                 raise EquipotError(_name_source(str(error), batch)) from None
             predictions += [Prediction(r["energy"], r["forces"], r["virial"]) for r in results]
@@ -303,7 +305,7 @@ def has_stress(structure: Structure) -> bool:
 
 def stress_of(structure: Structure, virial: Any) -> NDArray[np.float64]:
     """Stress in GPa, six components, tension positive."""
-    return -_GPA * np.asarray(virial)[_VOIGT[0], _VOIGT[1]] / structure.atoms.get_volume()
+    return -GPA * np.asarray(virial)[VOIGT[0], VOIGT[1]] / structure.atoms.get_volume()
 
 
 def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -369,17 +371,6 @@ def evaluate_files(
             predicted.append(prediction)
         parity_picture(picture, parts)
     return table
-
-
-def finite(value: Any) -> Any:
-    """The same for JSON, which has no word for numbers that are not finite, and none of numpy's."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 @styled

@@ -1,14 +1,18 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what JSON takes."""
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from equipot import EquipotError
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -41,3 +45,31 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_file(
+    path: str | os.PathLike[str], content: bytes | str, advice: str = "check the folder and the free space"
+) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    EquipotError
+        When it cannot be written, with the advice.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        write_whole(path, lambda file: file.write(data))
+    except OSError as error:
+        raise EquipotError(f"{os.fspath(path)} cannot be written ({error.strerror}); {advice}") from error
+
+
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no word for numbers that are not finite, and none of numpy's."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [finite(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
         arrays[key] = np.frombuffer(body[start:stop], dtype=dtype).reshape(shape).copy()
     if end != len(body):
         raise fail("has more data than its header names: it is damaged")
+    if metadata.get("crc32", (known := _checksum(text, body))) != known:
+        raise fail("does not hold what its checksum says: it is damaged")
 
     try:
         meta = json.loads(text)
@@ -179,7 +182,7 @@ def serialize_model(model: ModelFile) -> bytes:
         text = json.dumps(model.meta, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"The model's description cannot be written as JSON ({error}).") from error
-    header: dict[str, Any] = {"__metadata__": {"equipot": text}}
+    header: dict[str, Any] = {}
     parts: list[bytes] = []
     offset = 0
     # widest types first, so that every array starts at a multiple of its item size
@@ -193,9 +196,17 @@ def serialize_model(model: ModelFile) -> bytes:
         header[key] = {"dtype": name, "shape": shape, "data_offsets": [offset, offset + len(part)]}
         offset += len(part)
         parts.append(part)
+    header["__metadata__"] = {"equipot": text, "crc32": _checksum(text, *parts)}
     head = json.dumps(header).encode("utf-8")
     head += b" " * (-len(head) % 8)
     return b"".join([len(head).to_bytes(8, "little"), head, *parts])
+
+
+def _checksum(text: str, *parts: bytes | memoryview) -> str:
+    crc = zlib.crc32(text.encode("utf-8"))
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
 
 
 def check_model(model: ModelFile, name: str = "model") -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
+from equipot.units import VOIGT
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,8 +38,6 @@ PROPERTIES = (
 _NEED_FORCES = {"forces", "stress", "stresses", "virial", "virials", "centroid_virials"}
 _NEED_VOLUME = {"stress", "stresses"}
 
-# Rows and columns of a tensor in ASE's (Voigt's) order: xx, yy, zz, yz, xz, xy.
-_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 # Enough atoms to keep every thread busy, few enough that the edges of a batch stay far below a gigabyte.
 _BATCH_ATOMS = 20_000
@@ -129,9 +128,10 @@ class Potential:
         self._start(_equipot.Model(name), name, head, dtype, radial, device)
 
     def _start(
-        self, model: _equipot.Model, path: str, head: str | None, dtype: str, radial: str, device: str = "cpu"
+        self, model: _equipot.Model, path: str, head: str | None, dtype: Any, radial: str, device: str = "cpu"
     ) -> None:
-        self._engine = _equipot.Engine(model, head or "", dtype, radial, device)
+        dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        self._engine = _equipot.Engine(model, head or "", dtype, str(radial), str(device))
         self.info: dict[str, Any] = self._engine.info
         self.path = path
         self.dtype = dtype
@@ -159,12 +159,18 @@ class Potential:
         )
 
     @overload
-    def compute(self, atoms: Atoms, properties: Iterable[str] = ...) -> Results: ...
+    def compute(self, atoms: Atoms, properties: Iterable[str] = ..., *, check_finite: bool = ...) -> Results: ...
     @overload
-    def compute(self, atoms: Sequence[Atoms], properties: Iterable[str] = ...) -> list[Results]: ...
+    def compute(
+        self, atoms: Sequence[Atoms], properties: Iterable[str] = ..., *, check_finite: bool = ...
+    ) -> list[Results]: ...
 
     def compute(
-        self, atoms: Atoms | Sequence[Atoms], properties: Iterable[str] = ("energy", "forces")
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        properties: Iterable[str] = ("energy", "forces"),
+        *,
+        check_finite: bool = True,
     ) -> Results | list[Results]:
         """Compute properties of one structure, or of many in one go.
 
@@ -185,6 +191,8 @@ class Potential:
             - ``virials``: (n, 3, 3), eV, symmetric, half of each edge to either atom; their sum is the virial
             - ``centroid_virials``: (n, 3, 3), eV, nine components as heat fluxes need them
             - ``features``: (n, feature_width), the learned descriptors of all layers
+        check_finite
+            Refuse to give energies and forces that are not finite numbers.
 
         Returns
         -------
@@ -195,15 +203,15 @@ class Potential:
         ------
         EquipotError
             For elements that the model lacks, positions that are not finite, overlapping atoms, cells without volume,
-            stress without a cell.
+            stress without a cell; for energies and forces that are not finite.
         """
         wanted = _check_properties(properties)
         if hasattr(atoms, "get_positions"):
-            return self._evaluate([cast("Atoms", atoms)], wanted)[0]
+            return self._evaluate([cast("Atoms", atoms)], wanted, check_finite=check_finite)[0]
         structures = list(atoms)
         results: list[Results] = []
         for batch in _batches(structures):
-            results += self._evaluate(batch, wanted, first=len(results))
+            results += self._evaluate(batch, wanted, first=len(results), check_finite=check_finite)
         return results
 
     def profile(self, atoms: Atoms) -> list[dict[str, Any]]:
@@ -254,6 +262,7 @@ class Potential:
         neighbors: _equipot.NeighborList | None = None,
         skin: float = 0.0,
         first: int | None = None,
+        check_finite: bool = True,
     ) -> list[Results]:
         """Evaluate structures as one graph; `first` is the number of the first in the caller's list, for errors."""
         for index, atoms in enumerate(structures):
@@ -279,6 +288,8 @@ class Potential:
             neighbors,
             skin,
         )
+        if check_finite:
+            _check_finite(raw, structures, offsets, first)
         return [
             _results(raw, slice(begin, end), several, atoms, wanted)
             for atoms, begin, end in zip(structures, offsets[:-1], offsets[1:], strict=True)
@@ -347,6 +358,24 @@ def _join(
     return np.concatenate([np.zeros(shape, dtype), *(get(atoms) for atoms in structures)]).astype(dtype, copy=False)
 
 
+def _check_finite(
+    raw: dict[str, NDArray[np.float64]], structures: Sequence[Atoms], offsets: NDArray[np.int64], first: int | None
+) -> None:
+    fine = np.isfinite(raw["energies"])
+    if "forces" in raw:
+        fine = fine & np.isfinite(raw["forces"]).all(axis=1)
+    if fine.all():
+        return
+    row = int(np.argmin(fine))
+    index = int(np.searchsorted(offsets, row, side="right")) - 1
+    where = "" if first is None else f"structure {first + index}: "
+    atom = row - int(offsets[index])
+    raise EquipotError(
+        f"{where}the energy or the force of atom {atom} ({structures[index].symbols[atom]}) is not a finite number: "
+        "atoms are too close for this model, or its file is damaged"
+    )
+
+
 def _results(
     raw: dict[str, NDArray[np.float64]], rows: slice, several: bool, atoms: Atoms, wanted: set[str]
 ) -> Results:
@@ -374,4 +403,4 @@ def _results(
 def _voigt(tensor: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 3, 3) -> (..., 6); the mean of both off-diagonal elements, which differ by round-off only."""
     symmetric = 0.5 * (tensor + np.swapaxes(tensor, -1, -2))
-    return symmetric[..., _VOIGT[0], _VOIGT[1]]
+    return symmetric[..., VOIGT[0], VOIGT[1]]

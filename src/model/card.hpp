@@ -1,4 +1,5 @@
-// What the card of a model says about it. SPDX-License-Identifier: MIT
+// What the card of a model says about it.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <string>

@@ -23,6 +23,7 @@ constexpr int format_version = 1;
 // Bounds of what the kernels are made for; a file beyond them is refused rather than half understood.
 constexpr int max_channels = 4096, max_l = 6, max_hidden_l = 3, max_correlation = 4, max_layers = 16, max_basis = 1024;
 constexpr int max_coupled_l = 4;  // of the density, from features with l > 0
+constexpr int max_readout = 4096, max_nesting = 100;
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
     std::string text = "[";
@@ -79,7 +80,16 @@ public:
         if (!fits) fail("the array '" + key + "' has shape " + shape_text(array.shape) + ", not " + shape_text(shape));
         if (!std::all_of(array.data.begin(), array.data.end(), [](double x) { return std::isfinite(x); }))
             fail("the array '" + key + "' contains NaN or infinity");
-        return std::move(found->second);
+        Array taken = std::move(found->second);
+        container_.arrays.erase(found);
+        return taken;
+    }
+
+    /// Of a layer, nothing may be left over: then description and arrays are not of one model.
+    void check_all_taken() const {
+        for (const auto& entry : container_.arrays)
+            if (entry.first.rfind("layer.", 0) == 0)
+                fail("it has the array '" + entry.first + "', which its description does not speak of");
     }
 
     std::vector<double> take_vector(const std::string& key, std::int64_t size) { return take(key, {size}).data; }
@@ -111,6 +121,11 @@ private:
     Container container_;
     std::string name_;
 };
+
+/// Numbers with a fraction, or too large for an int, would be cut down to something else.
+bool is_small_integer(const json& value) {
+    return value.is_number_integer() && value.get<std::int64_t>() >= 0 && value.get<std::int64_t>() <= 1000;
+}
 
 RadialBasis read_radial(Reader& reader, const json& text, std::int64_t species) {
     RadialBasis radial;
@@ -214,6 +229,9 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
     else if (readout != "none")
         reader.fail("the readout '" + readout + "' is unknown (none, linear, mlp)");
 
+    for (const json& path : reader.at(text, "paths"))
+        if (!path.is_array() || path.size() != 3 || !std::all_of(path.begin(), path.end(), is_small_integer))
+            reader.fail("'paths' of layer " + std::to_string(t) + " are not lists of three small integers");
     layer.paths = reader.get<std::vector<Path>>(text, "paths");
     std::vector<std::int64_t> paths_into(static_cast<std::size_t>(model.l_max + 1), 0);
     int last = 0;
@@ -261,6 +279,9 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
     if (layer.readout == Layer::Readout::Linear) layer.readout0 = reader.take(prefix + "readout.0", {heads, K});
     if (layer.readout == Layer::Readout::Mlp) {
         layer.readout0 = reader.take(prefix + "readout.0", {heads, K, -1});
+        if (layer.readout0.shape[2] < 1 || layer.readout0.shape[2] > max_readout)
+            reader.fail("the array '" + prefix + "readout.0' has shape " + shape_text(layer.readout0.shape) +
+                        ", whose last number is outside 1.." + std::to_string(max_readout));
         layer.readout1 = reader.take(prefix + "readout.1", {heads, layer.readout0.shape[2]});
     }
     return layer;
@@ -268,6 +289,8 @@ Layer read_layer(Reader& reader, const json& text, int t, const Model& model, in
 
 Model build_model(Reader& reader, const json& text) {
     Model model;
+    for (const json& z : reader.at(text, "species"))
+        if (!is_small_integer(z)) reader.fail("'species' holds " + z.dump() + ", which is not an atomic number");
     model.species = reader.get<std::vector<int>>(text, "species");
     if (model.species.empty()) reader.fail("it lists no species");
     for (const int z : model.species)
@@ -291,7 +314,7 @@ Model build_model(Reader& reader, const json& text) {
         model.zbl.c = reader.get<std::array<double, 4>>(zbl, "c");
         model.zbl.radii = reader.take_vector("zbl.radii", nz);
     }
-    const std::string activation = text.value("activation", std::string("silu"));
+    const auto activation = text.contains("activation") ? reader.get<std::string>(text, "activation") : "silu";
     if (activation == "silu")
         model.activation = Model::Activation::Silu;
     else if (activation == "tanh")
@@ -325,6 +348,7 @@ Model build_model(Reader& reader, const json& text) {
         if (model.layers.back().readout == Layer::Readout::Mlp && t + 1 < layers.size())
             reader.fail("layer " + std::to_string(t) + " has an mlp readout, which only the last layer may have");
     }
+    reader.check_all_taken();
     return model;
 }
 
@@ -420,8 +444,15 @@ Model read_model(const std::vector<char>& bytes, const std::string& name) {
     if (found == container.metadata.end())
         throw Error("model file '" + name +
                     "' is a safetensors file but not an equipot model: it has no 'equipot' description");
-    const json text = json::parse(found->second, nullptr, false);
+    // What nests without end would overflow the stack of those who walk through it.
+    bool too_deep = false;
+    const auto shallow = [&](int depth, json::parse_event_t, json&) {
+        too_deep = too_deep || depth > max_nesting;
+        return !too_deep;
+    };
+    const json text = json::parse(found->second, shallow, false);
     Reader reader(std::move(container), name);
+    if (too_deep) reader.fail("its description is nested more than " + std::to_string(max_nesting) + " deep");
     if (text.is_discarded() || !text.is_object()) reader.fail("its description is not a JSON object");
     const json& version = reader.at(text, "version");
     if (!version.is_number_integer() || version.get<std::int64_t>() < 1)
@@ -439,6 +470,14 @@ Model read_model(const std::string& path) {
     if (!file) throw Error("cannot open the model file '" + path + "': check the path and that it can be read");
     const std::streamoff size = file.tellg();
     if (size < 0) throw Error("cannot read the model file '" + path + "'");
+    // What is no model need not fit into memory to be refused.
+    std::uint64_t header = 0;
+    char first = 0;
+    file.seekg(0);
+    if (size < 9 || !file.read(reinterpret_cast<char*>(&header), 8) || !file.get(first) || first != '{' ||
+        header > static_cast<std::uint64_t>(size) - 8)
+        throw Error("model file '" + path +
+                    "' is damaged or not an equipot model: it does not begin as a safetensors file does");
     std::vector<char> bytes(static_cast<std::size_t>(size));
     file.seekg(0);
     if (!file.read(bytes.data(), size)) throw Error("cannot read the model file '" + path + "' to its end");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "model/safetensors.hpp"
 
+#include <array>
 #include <bit>
+#include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -32,6 +34,27 @@ std::int64_t checked_count(const std::vector<std::int64_t>& shape, std::int64_t 
         count *= extent;
     }
     return count;
+}
+
+// CRC-32 as of zlib and PNG (ISO 3309) of the description and the data, in hexadecimal.
+std::string checksum(const Container& container, const char* data, std::size_t size) {
+    std::array<std::uint32_t, 256> table{};
+    for (std::uint32_t byte = 0; byte < 256; ++byte) {
+        std::uint32_t rest = byte;
+        for (int bit = 0; bit < 8; ++bit) rest = rest & 1U ? 0xedb88320U ^ (rest >> 1) : rest >> 1;
+        table[byte] = rest;
+    }
+    std::uint32_t crc = 0xffffffffU;
+    const auto add = [&](const char* bytes, std::size_t count) {
+        for (std::size_t k = 0; k < count; ++k)
+            crc = table[(crc ^ static_cast<unsigned char>(bytes[k])) & 0xffU] ^ (crc >> 8);
+    };
+    const auto description = container.metadata.find("equipot");
+    if (description != container.metadata.end()) add(description->second.data(), description->second.size());
+    add(data, size);
+    char text[9];
+    std::snprintf(text, sizeof(text), "%08x", crc ^ 0xffffffffU);
+    return text;
 }
 
 }  // namespace
@@ -76,7 +99,9 @@ Container parse_container(const std::vector<char>& bytes, const std::string& nam
         if (offsets.size() != 2 || offsets[0] < 0 || offsets[1] < offsets[0])
             damaged(name, "array '" + key + "' has no valid place in the file");
         if (offsets[1] > data_size) damaged(name, "array '" + key + "' lies beyond the end of the file (truncated?)");
-        covered = std::max(covered, offsets[1]);
+        // Arrays that shared bytes would take more memory than the file has.
+        covered += offsets[1] - offsets[0];
+        if (covered > data_size) damaged(name, "array '" + key + "' shares its place with others");
         const std::int64_t width = element_bytes(dtype);
         if (width == 0) continue;
         const std::int64_t count = checked_count(shape, data_size);
@@ -101,36 +126,35 @@ Container parse_container(const std::vector<char>& bytes, const std::string& nam
     if (covered != data_size)
         damaged(name, "it holds " + std::to_string(data_size) + " bytes of data, its header describes " +
                           std::to_string(covered));
+    const auto crc = container.metadata.find("crc32");
+    if (crc != container.metadata.end() &&
+        crc->second != checksum(container, data, static_cast<std::size_t>(data_size)))
+        damaged(name, "its checksum is not that of what it holds");
     return container;
 }
 
 std::vector<char> serialise_container(const Container& container) {
     json header = json::object();
-    for (const auto& [key, value] : container.metadata) header["__metadata__"][key] = value;
-    std::int64_t offset = 0;
-    const auto describe = [&](const std::string& key, const char* dtype, const auto& array) {
-        const auto size = static_cast<std::int64_t>(array.data.size() * sizeof(array.data[0]));
-        header[key] = {{"dtype", dtype}, {"shape", array.shape}, {"data_offsets", {offset, offset + size}}};
-        offset += size;
+    std::vector<char> data;
+    const auto append = [&](const std::string& key, const char* dtype, const auto& array) {
+        const std::size_t from = data.size(), size = array.data.size() * sizeof(array.data[0]);
+        data.resize(from + size);
+        if (size > 0) std::memcpy(data.data() + from, array.data.data(), size);
+        header[key] = {{"dtype", dtype}, {"shape", array.shape}, {"data_offsets", {from, from + size}}};
     };
-    for (const auto& [key, array] : container.arrays) describe(key, "F64", array);
-    for (const auto& [key, array] : container.integers) describe(key, "I32", array);
+    for (const auto& [key, array] : container.arrays) append(key, "F64", array);
+    for (const auto& [key, array] : container.integers) append(key, "I32", array);
+    for (const auto& [key, value] : container.metadata) header["__metadata__"][key] = value;
+    header["__metadata__"]["crc32"] = checksum(container, data.data(), data.size());
     std::string text = header.dump();
     // The data must start at a multiple of 8 so that readers can map float64 arrays in place.
     text.append((8 - text.size() % 8) % 8, ' ');
 
-    std::vector<char> bytes(8 + text.size() + static_cast<std::size_t>(offset));
+    std::vector<char> bytes(8 + text.size() + data.size());
     const auto header_length = static_cast<std::uint64_t>(text.size());
     std::memcpy(bytes.data(), &header_length, 8);
     std::memcpy(bytes.data() + 8, text.data(), text.size());
-    char* target = bytes.data() + 8 + text.size();
-    const auto append = [&](const auto& array) {
-        const std::size_t size = array.data.size() * sizeof(array.data[0]);
-        if (size > 0) std::memcpy(target, array.data.data(), size);
-        target += size;
-    };
-    for (const auto& [key, array] : container.arrays) append(array);
-    for (const auto& [key, array] : container.integers) append(array);
+    if (!data.empty()) std::memcpy(bytes.data() + 8 + text.size(), data.data(), data.size());
     return bytes;
 }
 

@@ -19,8 +19,6 @@ namespace {
 
 /// Beyond this a double no longer resolves 1e-6 Å.
 constexpr double largest_coordinate = 1e10;
-/// Atoms closer than this have no direction between them.
-constexpr double overlap = 1e-6;
 /// Periodic images within reach of one atom; a cell that needs more is almost surely in the wrong unit.
 constexpr double most_images = 1e5;
 

@@ -8,6 +8,9 @@
 
 namespace equipot {
 
+/// Å; atoms closer than this have no direction between them, and whoever builds a graph refuses them.
+inline constexpr double overlap = 1e-6;
+
 /// Atoms [0, owned) receive and carry energies; atoms [owned, total) are halo: they only send.
 /// A periodic cell in one process has no halo: image neighbours point at the owned atom itself.
 struct Graph {
@@ -30,6 +33,8 @@ public:
     virtual void reverse(double* rows, int width) = 0;
     virtual void forward(float* rows, int width) = 0;
     virtual void reverse(float* rows, int width) = 0;
+    /// False where the verbs do nothing, so that rows need not be brought to where they could reach them.
+    [[nodiscard]] virtual bool moves_rows() const { return true; }
 };
 
 /// For graphs without halo atoms: nothing to exchange.
@@ -39,6 +44,7 @@ public:
     void reverse(double*, int) override {}
     void forward(float*, int) override {}
     void reverse(float*, int) override {}
+    [[nodiscard]] bool moves_rows() const override { return false; }
 };
 
 }  // namespace equipot

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "potential/potential.hpp"
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 #ifdef __linux__
 #include <sched.h>
 #endif
@@ -8,6 +11,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
@@ -112,7 +116,11 @@ struct Potential::Impl {
             if (std::find(wanted.begin(), wanted.end(), s) == wanted.end()) wanted.push_back(s);
         }
         std::sort(wanted.begin(), wanted.end());
-        if (wanted != active) build(wanted);
+        if (wanted != active) {
+            active.clear();  // what fails on the way is no plan
+            build(wanted);
+            active = wanted;
+        }
         std::vector<std::int32_t> position(model.species.size(), 0);
         for (std::size_t a = 0; a < active.size(); ++a)
             position[static_cast<std::size_t>(active[a])] = static_cast<std::int32_t>(a);
@@ -124,7 +132,6 @@ struct Potential::Impl {
     /// Plans for `wanted`, with tables fine enough that forces on a probe structure agree with the exact radial.
     void build(const std::vector<int>& wanted) {
         evaluator->prepare(wanted, 0);
-        active = wanted;
         table_error = 0;
         if (options.radial == Radial::Exact) return;
 
@@ -262,13 +269,26 @@ int available_cores() {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+int usual_threads() {
+    // The value may be a list, one number per nesting level; the first counts.
+    if (const char* text = std::getenv("OMP_NUM_THREADS")) {
+        const long value = std::strtol(text, nullptr, 10);
+        if (value > 0) return static_cast<int>(std::min<long>(value, most_threads));
+    }
+    return std::min(available_cores(), most_threads);
+}
+
 void ensure_kokkos(int threads) {
     static std::mutex mutex;
     const std::scoped_lock lock(mutex);
     if (Kokkos::is_initialized()) return;
     Kokkos::InitializationSettings settings;
     settings.set_disable_warnings(true);
-    if (threads > 0) settings.set_num_threads(threads);
+    const int count = threads > 0 ? std::min(threads, most_threads) : usual_threads();
+    settings.set_num_threads(count);
+#ifdef _OPENMP
+    omp_set_num_threads(count);  // Kokkos starts as many as OMP_NUM_THREADS says to see how many there may be
+#endif
     Kokkos::initialize(settings);
 }
 

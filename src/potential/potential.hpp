@@ -119,7 +119,12 @@ private:
 /// Cores that this process may run on.
 int available_cores();
 
-/// Initialises Kokkos once per process if nobody has (threads = 0: OMP_NUM_THREADS or all cores). Never finalised by
+/// As many threads as this process would take by itself: OMP_NUM_THREADS, else all cores; at most `most_threads`.
+int usual_threads();
+/// More than this Kokkos has no room for.
+inline constexpr int most_threads = 512;
+
+/// Initialises Kokkos once per process if nobody has (threads = 0: `usual_threads`). Never finalised by
 /// us: LAMMPS and Python may load and unload the library in any order.
 void ensure_kokkos(int threads = 0);
 

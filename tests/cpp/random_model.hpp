@@ -1,5 +1,6 @@
 // Small models with random weights for tests: every stage is exercised, couplings are those that can be written by
-// hand. SPDX-License-Identifier: MIT
+// hand.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cmath>

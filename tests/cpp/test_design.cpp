@@ -1,5 +1,6 @@
 // Design matrices: the rows of a feature against central differences of its energy, and sums of columns against the
-// engine. SPDX-License-Identifier: MIT
+// engine.
+// SPDX-License-Identifier: MIT
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <random>

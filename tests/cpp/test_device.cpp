@@ -1,5 +1,6 @@
 // The device pipeline on the host's threads against the CPU pipeline, and what only devices have: warps, teams of
-// several threads, exchange on their memory. SPDX-License-Identifier: MIT
+// several threads, exchange on their memory.
+// SPDX-License-Identifier: MIT
 #include <catch2/catch.hpp>
 #include <map>
 #include <random>

@@ -1,5 +1,6 @@
 // Each stage alone: its formula on cases with known answers, and its adjoint against finite differences or the
-// inner-product identity. SPDX-License-Identifier: MIT
+// inner-product identity.
+// SPDX-License-Identifier: MIT
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <random>

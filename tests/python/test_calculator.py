@@ -186,6 +186,12 @@ def test_wrong_arguments(potential):
         equipot.Calculator(potential, skin=-1.0)
     with pytest.raises(equipot.EquipotError, match="head"):
         equipot.Calculator(potential, head="no such head")
+    with pytest.raises(equipot.EquipotError, match="skin cannot be set"):
+        equipot.Calculator(potential).set(skin=1.0)
+    assert equipot.Calculator(potential.path, dtype=np.float32).potential.dtype == "float32"
+    for argument in ({"dtype": "mixed"}, {"radial": "exact"}, {"device": "gpu"}):
+        with pytest.raises(equipot.EquipotError, match=f"loaded with {next(iter(argument))}"):
+            equipot.Calculator(potential, **argument)
     with pytest.raises(equipot.EquipotError, match=r"no argument 'precision'.* dtype"):
         equipot.Calculator(potential, precision="mixed")
 

@@ -20,7 +20,7 @@ from models import random_model
 
 from equipot import EquipotError
 from equipot.convert import CheckpointError, ConversionError, checkpoint, convert_file, convert_mace
-from equipot.convert.checkpoint import Stub, load_checkpoint, parse_checkpoint
+from equipot.convert.checkpoint import Stub, parse_checkpoint
 from equipot.modelfile import ModelFileError, check_model, parse_model, read_model, serialize_model, write_model
 from equipot.product_basis import product_basis, wigner_3j
 
@@ -302,9 +302,9 @@ def test_other_files_are_refused_with_advice(tmp_path: Path) -> None:
                           (b"", "not a PyTorch checkpoint")):  # fmt: skip
         file.write_bytes(data)
         with pytest.raises(CheckpointError, match=message):
-            load_checkpoint(file)
-    with pytest.raises(CheckpointError, match="folder"):
-        load_checkpoint(tmp_path)
+            convert_mace(file)
+    with pytest.raises(EquipotError, match="folder"):
+        convert_mace(tmp_path)
     with pytest.raises(EquipotError, match="Cannot read"):
         convert_mace(tmp_path / "missing.model")
 

@@ -97,6 +97,7 @@ def test_published_sets(name):
     assert [sum(getattr(s, label) is not None for s in data) for label in ("energy", "forces", "virial")] == labels
     assert not [f for f in data.findings if f.severity in ("warning", "error")]
     findings = check(data[:400]).findings
-    assert not [
-        f for f in findings if f.severity == "error" or (f.topic in ("energy units", "stress") and f.severity != "ok")
-    ]
+    # A note says that a set cannot tell.
+    wrong = [f for f in findings if f.topic in ("energy units", "stress") and f.severity not in ("ok", "note")]
+    assert not wrong
+    assert not [f for f in findings if f.severity == "error"]

@@ -235,6 +235,18 @@ def test_missing_named_key_names_those_there(tmp_path):
         read_data(path, energy_key="E0")
 
 
+def test_stresses_without_periodic_cell_are_left_out(frames, tmp_path):
+    """Programs that have no stress for a molecule in a box write zeros."""
+    molecules = [atoms.copy() for atoms in frames]
+    for atoms in molecules:
+        atoms.pbc = False
+        atoms.info |= {"REF_stress": np.zeros(6), "REF_energy": -1.0}
+    ase.io.write(tmp_path / "a.xyz", molecules, format="extxyz")
+    data = read_data(tmp_path / "a.xyz")
+    assert all(s.virial is None for s in data)
+    assert any("no periodic cell" in finding.text for finding in data.findings)
+
+
 def test_virial_and_stress_that_disagree(frames, tmp_path):
     wrong = []
     for atoms in frames:

@@ -29,7 +29,7 @@ from equipot.fit import train, training_run
 from equipot.fit.checkpoint import VERSION, CheckpointError, load_checkpoint, save_checkpoint
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import Graphs, batches
-from equipot.modelfile import read_model
+from equipot.modelfile import read_model, write_model
 
 MODEL = {
     "cutoff": 4.0,
@@ -146,7 +146,7 @@ def test_it_says_when_lbfgs_gets_no_further(
     )
     words = " ".join(capsys.readouterr().err.split())
     assert 'finds no lower loss after 0 iterations; with precision = "float64"' in words
-    assert "Time is up" not in words
+    assert "go on with --resume" not in words
 
 
 def test_errors_fall_with_adam(tmp_path: Path, sets: DataSets) -> None:
@@ -206,6 +206,26 @@ def test_a_mean_shift_leaves_free_atoms_out(tmp_path: Path, sets: DataSets, caps
     assert len(sets.train) == count
     # they lie some eV off such a model, bound structures do not
     assert repeatable(tmp_path)[-1]["train"]["energy_rmse"] < 0.5
+
+
+def test_a_mean_shift_validates_on_what_it_trains_on(tmp_path: Path, sets: DataSets) -> None:
+    train(folder=tmp_path, sets=DataSets(sets.train), **{**SMALL, "model": {**MODEL, "shift": "mean"}})
+    best = min(repeatable(tmp_path), key=lambda record: record["valid_loss"])
+    assert "atom" not in best["by_config_type"]
+    errors = json.loads((tmp_path / "errors.json").read_text()) if (tmp_path / "errors.json").exists() else {}
+    assert "valid" not in errors
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(
+    tmp_path: Path, sets: DataSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr("equipot.fit.display.Display.step", lambda self, *step: seen.append(step[3]))
+    model = {**MODEL, "repulsion": True, "transform": None}
+    # Of many guards each epoch takes some, all in one step with the data.
+    train(folder=tmp_path, sets=sets, **{**SMALL, "model": model, "optimizer": {"batch_size": 1000}})
+    logged = [record["train_loss"] for record in repeatable(tmp_path)][1:]
+    assert logged == pytest.approx(seen, rel=1e-12)
 
 
 # -- the same again -----------------------------------------------------------------------------------------------
@@ -403,8 +423,33 @@ def test_settings_and_data_may_not_change_under_a_run(tmp_path: Path, data: Data
         train(folder=tmp_path / "run", sets=divided(moved), resume=True, **SMALL)
     with pytest.raises(equipot.EquipotError, match="not empty"):
         train(folder=tmp_path / "run", sets=divided(data), **SMALL)
+    with pytest.raises(equipot.EquipotError, match=r"data.train was .*other.xyz"):
+        train(folder=tmp_path / "run", sets=divided(data), resume=True, data={"train": ["other.xyz"]}, **SMALL)
     train(folder=tmp_path / "run", sets=divided(data), resume=True, **{**SMALL, "epochs": 4})
     assert last(tmp_path / "run")["epoch"] == 4
+
+
+def test_a_refused_run_lets_others_in(tmp_path: Path, data: DataSet) -> None:
+    train(folder=tmp_path, sets=divided(data), **SMALL)
+    with pytest.raises(equipot.EquipotError) as kept:  # as a notebook keeps the last one
+        train(folder=tmp_path, sets=divided(data), resume=True, **{**SMALL, "seed": 9})
+    train(folder=tmp_path, sets=divided(data), resume=True, **SMALL)
+    assert "seed" in str(kept.value)
+
+
+def test_a_project_may_move(run: tuple[Path, Callable[..., subprocess.Popen[str]]], tmp_path: Path) -> None:
+    folder, start = run
+    process = start()
+    wait_for(folder, 2, process)
+    process.kill()
+    process.communicate()
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("fit", "fit.toml", "train.xyz"):
+        (tmp_path / name).rename(moved / name)
+    settings = {"resume": True, "epochs": load_checkpoint(moved / "fit" / "checkpoint.npz")["epoch"] + 1}
+    train(moved / "fit.toml", quiet=True, **settings)
+    assert last(moved / "fit")["epoch"] == settings["epochs"]
 
 
 def test_patience(tmp_path: Path, sets: DataSets) -> None:
@@ -416,11 +461,30 @@ def test_patience(tmp_path: Path, sets: DataSets) -> None:
     assert len(phases) < 30, "weights that do not move do not improve"
 
 
+def test_a_second_phase_that_only_harms_changes_nothing(tmp_path: Path, sets: DataSets) -> None:
+    settings = {**SMALL, "epochs": 6, "optimizer": {"batch_size": 3, "average": 0.0}}
+    path = train(folder=tmp_path, sets=sets, second_phase={"share": 0.5, "learning_rate": 10.0}, **settings)
+    records = repeatable(tmp_path)
+    assert not any(record["best"] for record in records if record["phase"] == 2)
+    best = max(record["epoch"] for record in records if record["best"])
+    assert read_model(path).card["training"]["epoch"] == best <= 3
+
+
+def test_atoms_out_of_reach_are_refused(tmp_path: Path, sets: DataSets) -> None:
+    with pytest.raises(equipot.EquipotError, match=r"No two atoms .* within 0.7 Å"):
+        train(folder=tmp_path / "run", sets=sets, **{**SMALL, "model": {**MODEL, "cutoff": 0.7}})
+    assert not (tmp_path / "run").exists()
+
+
 # -- starting from a model ------------------------------------------------------------------------------------------
 
 
 def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
     first = train(folder=tmp_path / "first", sets=divided(data), **{**SMALL, "epochs": 20})
+    older = read_model(first)  # with what a linear fit says of itself
+    older.card.update({"title": "mine", "range": "everything"})
+    older.arrays["posterior.factor"] = np.eye(2)
+    write_model(older, first)
     # another level of theory: other energies of free atoms, and forces a little larger
     other = DataSet(
         [
@@ -440,6 +504,9 @@ def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
         **SMALL,
     )
     old, new = read_model(first), read_model(path)
+    assert new.card["title"] == "mine"
+    assert "range" not in new.card
+    assert "posterior.factor" not in new.arrays
     assert new.meta["heads"] == ["Default", "mine"]
     assert np.array_equal(old.arrays["layer.0.radial.0"], new.arrays["layer.0.radial.0"])
     assert not np.array_equal(old.arrays["embedding"], new.arrays["embedding"])
@@ -448,6 +515,17 @@ def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
     shutil.rmtree(tmp_path / "second")
     with pytest.raises(equipot.EquipotError, match=r"no head 'Defalt'; did you mean 'Default'"):
         train(folder=tmp_path / "second", sets=divided(other), start={"model": str(first), "head": "Defalt"}, **SMALL)
+
+
+def test_models_that_are_lost_in_single_precision_are_refused(tmp_path: Path, data: DataSet) -> None:
+    """As linear fits may be: large terms that cancel."""
+    first = train(folder=tmp_path / "first", sets=divided(data), **SMALL)
+    model = read_model(first)
+    model.arrays["energy.scale"] *= 1e7
+    write_model(model, first)
+    table = {**SMALL, "precision": "mixed", "start": {"model": str(first)}}
+    with pytest.raises(equipot.EquipotError, match=r'"mixed" is too coarse .* meV/atom .* precision = "float64"'):
+        train(folder=tmp_path / "second", sets=divided(data), **table)
 
 
 def test_replay_keeps_the_old_head(tmp_path: Path, data: DataSet, run: tuple[Path, Any]) -> None:

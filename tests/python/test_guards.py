@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from structures import random_atoms
 
 from equipot import load
@@ -131,6 +131,31 @@ def test_bonds_cost_by_how_much_longer_or_shorter_they_become() -> None:
         assert gain == pytest.approx(3.5 * (np.expm1(1.9 * x) ** 2 + np.expm1(-1.9 * x) ** 2))
     for x, gain in middle(crystal):  # metalloids bind one another less, and have a wall
         assert gain == pytest.approx(3.0 * np.expm1(abs(x) / (0.15 * 2.3)))
+
+
+def test_an_atom_is_put_into_the_midst_of_others() -> None:
+    crystal = bulk("Si", cubic=True).repeat(2)
+    rng = np.random.default_rng(4)
+    data = []
+    for k in range(4):
+        atoms = crystal.copy()
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        data.append(Structure(atoms, -300.0, np.zeros_like(atoms.positions), source=f"memory#{k}"))
+    shortest = shortest_distances(data, 5.0)
+    inserted = 0
+    for guard in with_contacts(data, 80, closest=0.5):
+        (source,) = (s for s in data if guard.structure.source == f"guard from {s.source}")
+        (moved,) = np.nonzero(np.any(guard.structure.atoms.positions != source.atoms.positions, axis=1))
+        if len(moved) != 1:
+            continue
+        distances = guard.structure.atoms.get_distances(moved[0], range(len(crystal)), mic=True)
+        near = distances[(distances < shortest[14, 14]) & (distances > 0)]
+        wall = np.sum(3.0 * np.expm1((shortest[14, 14] - near) / (0.15 * shortest[14, 14])))
+        assert guard.structure.energy is not None
+        if guard.structure.energy + 300 == pytest.approx(5.0 + wall):
+            assert guard.tolerance == pytest.approx(2.0 + 0.2 * (5.0 + wall))
+            inserted += 1
+    assert inserted > 15
 
 
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:

@@ -126,7 +126,7 @@ def test_stopping_after_every_batch_changes_nothing(tmp_path: Path, monkeypatch:
     found = []
     for _ in range(30):
         before = (folder / "checkpoint.npz").read_bytes()
-        found.append(len(load_checkpoint(folder / "checkpoint.npz")["walks"]["places"]))
+        found.append(len(load_checkpoint(folder / "checkpoint.npz")["searches"]["HotWalks"]["places"]))
         pieces = train(folder=folder, max_hours=1e-9, resume=True, **settings)
         if (folder / "checkpoint.npz").read_bytes() == before:
             break

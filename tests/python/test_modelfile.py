@@ -10,6 +10,7 @@ import pytest
 from structures import random_atoms
 
 import equipot
+from equipot.modelfile import parse_model
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,10 @@ def parts(content):
 
 
 def assemble(header, arrays, length=None):
+    """A file without a checksum, so that what is wrong with it is met by what reads it."""
+    metadata = header.get("__metadata__")
+    if isinstance(metadata, dict):
+        header = header | {"__metadata__": {k: v for k, v in metadata.items() if k != "crc32"}}
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + arrays
 
@@ -83,6 +88,42 @@ def test_deep_nesting(content, tmp_path):
     _, arrays = parts(content)
     text = b'{"a":' * 200_000
     refused(struct.pack("<Q", len(text)) + text + arrays, tmp_path)
+    header, _ = parts(content)
+    description = header["__metadata__"]["equipot"]
+    nested = description[:-1] + ', "more": ' + 300_000 * "[" + 300_000 * "]" + "}"
+    refused(assemble(header | {"__metadata__": {"equipot": nested}}, arrays), tmp_path, "nested")
+
+
+def test_a_sparse_file_is_not_read_whole(tmp_path):
+    with open(tmp_path / "damaged.equipot", "wb") as file:
+        file.truncate(1 << 40)  # a terabyte, of which nothing is on the disk
+    with pytest.raises(equipot.EquipotError, match="not begin"):
+        equipot.load(tmp_path / "damaged.equipot")
+
+
+def test_arrays_that_share_their_place(content, tmp_path):
+    header, arrays = parts(content)
+    header |= {f"more.{k}": header["embedding"] for k in range(1000)}
+    refused(assemble(header, arrays), tmp_path, "place")
+
+
+def test_arrays_of_a_layer_that_nobody_asked_for(content, tmp_path):
+    header, arrays = parts(content)
+    place = {"dtype": "F64", "shape": [1], "data_offsets": [len(arrays), len(arrays) + 8]}
+    assert load(assemble(header | {"more": place}, arrays + bytes(8)), tmp_path).species
+    refused(assemble(header | {"layer.0.more": place}, arrays + bytes(8)), tmp_path, "layer.0.more")
+
+
+def test_a_network_without_hidden_units(content, tmp_path):
+    header, arrays = parts(content)
+    (name,) = (name for name in header if name.endswith("readout.1"))
+    last = name.replace("readout.1", "readout.0")
+    for key in (name, last):
+        smaller = without(header, arrays, key)
+        shape = [*header[key]["shape"][:-1], 0]
+        header, arrays = parts(smaller)
+        header[key] = {"dtype": "F64", "shape": shape, "data_offsets": [len(arrays), len(arrays)]}
+    refused(assemble(header, arrays), tmp_path, last)
 
 
 def without(header, arrays, name):
@@ -166,6 +207,8 @@ def test_a_newer_version(content, tmp_path):
         {"species": [0, 1]},
         {"species": [1, 400]},
         {"species": "H"},
+        {"species": [1.9, 8]},
+        {"species": [2**32 + 1, 8]},
         {"cutoff": -5.0},
         {"cutoff": 0.0},
         {"cutoff": 1e300},
@@ -184,6 +227,7 @@ def test_a_newer_version(content, tmp_path):
         {"radial": None},
         {"radial": {"basis": "bessel", "size": 2**40}},
         {"activation": "tanhh"},
+        {"activation": 3},
         {"zbl": []},
     ],
 )
@@ -197,9 +241,27 @@ def test_metadata_that_is_not_ours(content, tmp_path):
         refused(assemble(header | {"__metadata__": metadata}, arrays), tmp_path)
 
 
+def test_a_changed_number_is_noticed(content, tmp_path):
+    (length,) = struct.unpack("<Q", content[:8])
+    rng = np.random.default_rng(2)
+    for place in rng.integers(8 + length, len(content), 20):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        refused(bytes(damaged), tmp_path, "checksum")
+        with pytest.raises(equipot.EquipotError, match="checksum"):
+            parse_model(bytes(damaged))
+    header, arrays = parts(content)
+    description = header["__metadata__"]["equipot"]
+    header["__metadata__"]["equipot"] = description.replace('"cutoff": ', '"cutoff":  1')
+    assert description != header["__metadata__"]["equipot"]
+    text = json.dumps(header).encode()
+    refused(struct.pack("<Q", len(text)) + text + arrays, tmp_path, "checksum")
+
+
 def test_flipped_bits(content, tmp_path):
-    """A flipped bit gives an error or a model that still runs (a weight changed a little), never a crash."""
+    """Without a checksum, a flipped bit gives an error or a model that still runs (a weight changed), never a crash."""
     rng = np.random.default_rng(1)
+    content = assemble(*parts(content))
     (length,) = struct.unpack("<Q", content[:8])
     places = np.concatenate([rng.integers(0, 8 + length, 300), rng.integers(8 + length, len(content), 60)])
     loaded = 0

@@ -7,6 +7,7 @@ from ase import Atoms
 from structures import random_atoms
 
 import equipot
+from equipot.modelfile import read_model, write_model
 
 ALL = ("energy", "energies", "forces", "virial", "virials", "centroid_virials", "features")
 
@@ -130,6 +131,22 @@ def test_very_close_atoms_are_finite(potential):
     results = potential.compute(Atoms([potential.species[0]] * 2, [[0, 0, 0], [1e-3, 0, 0]]), ALL)
     for name in ALL:
         assert np.isfinite(results[name]).all(), name
+
+
+def test_results_that_are_not_finite(model_file, tmp_path):
+    """Weights with which single precision overflows: nobody gets numbers that are none."""
+    model = read_model(model_file("default"))
+    for name in model.arrays:
+        if name.startswith("layer.0.mix."):
+            model.arrays[name] *= 1e20
+    write_model(model, tmp_path / "large.equipot")
+    large = equipot.load(tmp_path / "large.equipot", dtype="mixed")
+    alone, pair = Atoms(large.species[0], [[0, 0, 0]]), Atoms([large.species[0]] * 2, [[0, 0, 0], [2, 0, 0]])
+    assert not np.isfinite(large.compute(pair, check_finite=False)["energy"])
+    refused(large, [alone, pair], "structure 1", f"atom 0 ({large.species[0]})", "not a finite number")
+    pair.calc = equipot.Calculator(large)
+    with pytest.raises(equipot.EquipotError, match="not a finite number"):
+        pair.get_potential_energy()
 
 
 def test_cells_without_volume(potential):

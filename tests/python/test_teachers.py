@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import fcntl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,7 @@ def committee(folder: Path, cutoffs: tuple[float, ...] = (4.0, 4.0), differ: flo
     return paths
 
 
-def labelled(path: Path, count: int = 6) -> list[Structure]:
+def labelled(path: Path, count: int = 6, virials: bool = False) -> list[Structure]:
     """Crystals and, every third, a molecule without a cell."""
     potential, made = equipot.load(path, radial="exact"), []
     for k in range(count):
@@ -53,7 +57,8 @@ def labelled(path: Path, count: int = 6) -> list[Structure]:
         if k % 3 == 2:
             atoms.cell, atoms.pbc = None, False
         found = potential.compute(atoms, ("energy", "forces", "virial"))
-        virial = found["virial"] if atoms.pbc.any() else None
+        # of the molecules some files have one, too, which means nothing without a volume
+        virial = found["virial"] if atoms.pbc.any() or virials else None
         made.append(Structure(atoms, found["energy"], found["forces"], virial, f"type{k % 2}", source=f"memory#{k}"))
     return made
 
@@ -82,7 +87,7 @@ def test_teachers_give_means_and_what_they_differ_by(tmp_path: Path) -> None:
 
 def test_taught_structures_are_where_dynamics_leads_and_have_the_mean_as_labels(tmp_path: Path) -> None:
     teachers = Teachers(committee(tmp_path), "float64")
-    data = labelled(teachers.paths[0])
+    data = labelled(teachers.paths[0], virials=True)
     settings = TeacherSettings(models=("a", "b"), temperatures=(300.0, 900.0), structures=19)
     made = teach(teachers, data, settings, seed=3)
     assert made is not None
@@ -150,21 +155,42 @@ def with_teachers(folder: Path) -> dict[str, Any]:
     }
 
 
-def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_a_run_with_teachers_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = with_teachers(tmp_path)
     through = train(folder=tmp_path / "through", **settings)
     assert len(read_taught(tmp_path / "through" / "taught.xyz")) == 10
     one, two = (read_model(tmp_path / "through" / "teachers" / k / "model.equipot") for k in ("1", "2"))
     assert not np.array_equal(one.arrays["embedding"], two.arrays["embedding"])
-    folder = tmp_path / "pieces"
-    pieces = train(folder=folder, max_hours=1e-9, **settings)
+    folder, patience = tmp_path / "pieces", 1
+
+    @contextmanager
+    def short_of_time(_: float | None) -> Iterator[Callable[[], str]]:
+        asked = iter(range(patience))
+        yield lambda: "the test" if next(asked, None) is None else ""
+
+    monkeypatch.setattr(sys.modules["equipot.fit.train"], "wish_to_stop", short_of_time)
+    pieces = train(folder=folder, **settings)
     assert pieces == folder / "teachers" / "1" / "model.equipot"
-    for _ in range(100):
-        if pieces == folder / "model.equipot" and pieces.read_bytes() == through.read_bytes():
-            break
-        pieces = train(folder=folder, max_hours=1e-9, resume=True, **settings)
+    while pieces != folder / "model.equipot" or pieces.read_bytes() != through.read_bytes():
+        assert patience < 1e6
+        patience *= 4
+        pieces = train(folder=folder, resume=True, **settings)
     assert pieces == folder / "model.equipot"
     assert pieces.read_bytes() == through.read_bytes()
+
+
+def test_the_time_of_a_run_covers_its_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = with_teachers(tmp_path)
+    now = time.monotonic
+    paths = committee(tmp_path)
+    settings["teachers"] = {"models": [str(path) for path in paths], "structures": 10, "temperatures": [300.0]}
+
+    def an_hour_later(*_: object) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 4e3)
+
+    monkeypatch.setattr(Teachers, "check_species", an_hour_later)  # as the dynamics begin
+    assert train(folder=tmp_path / "run", max_hours=1.0, **settings) == paths[-1]
+    assert not (tmp_path / "run" / "taught.xyz").exists()
 
 
 def test_a_teacher_that_fails_leaves_what_is_there(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_fork_is_refused_rather_than_hanging(model_file, threads, says):
     assert says in run.stdout
 
 
+def test_there_are_no_more_threads_than_can_be(model_file):
+    script = "import equipot as e, sys; print(e.load(sys.argv[1]).execution); e.set_threads(513)"
+    command, environment = [sys.executable, "-c", script, str(model_file("default"))], {"OMP_NUM_THREADS": "100000"}
+    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    assert "512 threads" in run.stdout
+    assert "from 1 to 512, but it is 513" in run.stderr
+
+
 def test_number_of_threads(model_file):
     script = "import equipot as e, sys; e.set_threads(3); print(e.load(sys.argv[1]).execution); e.set_threads(2)"
     command = [sys.executable, "-c", script, str(model_file("default"))]

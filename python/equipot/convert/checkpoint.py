@@ -11,10 +11,8 @@ from __future__ import annotations
 import collections
 import io
 import lzma
-import os
 import pickle
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -317,13 +315,15 @@ class _Archive:
         return self._storages[key, kind]
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Any:
+def parse_checkpoint(data: bytes, name: str = "checkpoint") -> Any:
     """Read a checkpoint that ``torch.save`` wrote of a whole module.
 
     Parameters
     ----------
-    path : path-like
-        A ``.model``/``.pt`` file, or the same compressed with xz.
+    data : bytes
+        What the file holds, which may be compressed with xz.
+    name : str
+        What errors call it.
 
     Returns
     -------
@@ -334,20 +334,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     CheckpointError
-        One sentence saying why the file cannot be read. Nothing in the file is ever executed.
+        One sentence saying why it cannot be read. Nothing in it is ever executed.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"'{path}' is a folder, not a checkpoint.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"Cannot read the checkpoint '{path}': {error.strerror}.") from error
-    return parse_checkpoint(data, str(path))
-
-
-def parse_checkpoint(data: bytes, name: str = "checkpoint") -> Any:
-    """Read a checkpoint from bytes already in memory; `name` is used in errors."""
     try:
         if data[:6] == b"\xfd7zXZ\x00":
             data = _unpack_xz(data)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from equipot.data.labels import unit_of_stress
 from equipot.data.structures import DataSet, Finding
+from equipot.units import GPA
 
 # Structures of one composition that are compared with each other, and groups of them.
 _GROUP, _GROUPS = 120, 40
 _MAX_NUMBERS = 4_000_000
 
-_GPA = 160.21766208
 
 # What the energy change is, divided by what the forces foretell, when one of them is in another unit.
 _ENERGY_FACTORS = {
@@ -265,7 +265,13 @@ def _energies_and_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
                 f"pairs): {guess}; convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
                 sources,
             )
-    return _stiffness(dataset)
+    if not any(s.virial is not None for s in dataset):
+        return None
+    return _stiffness(dataset) or Finding(
+        "note",
+        "stress",
+        "no structures differ so that energies and pressures tell the sign and the unit of the stresses",
+    )
 
 
 def _stiffness(dataset: DataSet) -> Finding | None:
@@ -293,7 +299,7 @@ def _stiffness(dataset: DataSet) -> Finding | None:
         if np.corrcoef(x, pressures)[0, 1] ** 2 > 0.5:
             moduli.append(modulus)
     if len(moduli) >= 1:
-        modulus = float(np.median(moduli)) * _GPA
+        modulus = float(np.median(moduli)) * GPA
         if modulus < 0:
             return Finding(
                 "warning",
@@ -315,7 +321,7 @@ def _stiffness(dataset: DataSet) -> Finding | None:
         return Finding(
             "warning",
             "stress",
-            f"half of the structures have a pressure above {np.median(sizes) * _GPA:.0f} GPa; if that is not meant, "
+            f"half of the structures have a pressure above {np.median(sizes) * GPA:.0f} GPa; if that is not meant, "
             "the stresses are in GPa or kbar, and eV/Å³ are expected",
         )
     return None

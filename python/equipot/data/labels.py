@@ -16,9 +16,7 @@ from equipot import EquipotError
 from equipot.data.frames import FrameFile
 from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, words
 from equipot.data.structures import DataSet, Finding, Structure
-
-# eV/Å³ in the units that stresses are often left in.
-_GPA = 160.21766208
+from equipot.units import GPA
 
 
 def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
@@ -53,7 +51,7 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
                 skewed.append(source)
             tensor = 0.5 * (tensor + tensor.T)
             if quantity == "stress":
-                if bare.cell.rank < 3:
+                if bare.cell.rank < 3 or not bare.pbc.any():  # programs write zeros there
                     no_volume.append(source)
                     continue
                 tensor = -bare.get_volume() * tensor
@@ -83,7 +81,7 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
             Finding(
                 "note",
                 "stress",
-                f"{file.name}: {_count(no_volume)} a stress but no cell with a volume; it was left out",
+                f"{file.name}: {_count(no_volume)} a stress but no periodic cell with a volume; it was left out",
                 tuple(no_volume[:5]),
             )
         )
@@ -249,7 +247,7 @@ class _Clashes:
 
 def unit_of_stress(ratio: float) -> str:
     """What a stress that is `ratio` times the right one in eV/Å³ seems to be; "" when that is not known."""
-    units = {"": 1.0, "GPa": _GPA, "kbar": 10 * _GPA, "bar": 1e4 * _GPA, "Hartree/Bohr³": 1 / 183.63}
+    units = {"": 1.0, "GPa": GPA, "kbar": 10 * GPA, "bar": 1e4 * GPA, "Hartree/Bohr³": 1 / 183.63}
     for unit, factor in units.items():
         if factor / 1.15 < abs(ratio) < factor * 1.15:
             if ratio > 0:

@@ -12,11 +12,11 @@ from ase.data import chemical_symbols
 from equipot.data.checks import Report
 from equipot.data.energies import binding_energies
 from equipot.data.plotting import COLOURS, figure, nothing, plain_log_ticks, save, styled
+from equipot.units import GPA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GPA = 160.21766208
 # Kinds (config_types, pairs of species) shown one by one; the rest is summed.
 _SHOWN = 7
 
@@ -153,7 +153,7 @@ def _volumes(axes: Axes, report: Report, kinds: dict[str, tuple[np.ndarray, str]
             continue
         shown = True
         volumes = np.array([s.atoms.get_volume() for s in chosen])
-        pressure = _GPA * np.array([np.trace(s.virial) for s in chosen if s.virial is not None]) / (3 * volumes)
+        pressure = GPA * np.array([np.trace(s.virial) for s in chosen if s.virial is not None]) / (3 * volumes)
         pressures.append(pressure)
         volumes /= np.array([len(s) for s in chosen])
         axes.plot(volumes, pressure, ".", ms=5, alpha=0.6, color=colour, mew=0, rasterized=True)

@@ -1,4 +1,4 @@
-"""One look for all pictures, and how they are written."""
+"""One look for all pictures."""
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from equipot import EquipotError
-from equipot.files import write_whole
+from equipot.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             import matplotlib
         except ImportError:
-            raise ImportError("pictures need matplotlib: pip install 'equipot[plot]'") from None
+            raise ImportError("pictures need matplotlib: pip install matplotlib") from None
         with matplotlib.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
@@ -81,18 +81,6 @@ def save(made: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     buffer = io.BytesIO()
     made.savefig(buffer, format=ending, dpi=dpi)
     write_file(path, buffer.getvalue())
-
-
-def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Write a file under a temporary name, then give it its name."""
-    target = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        write_whole(target, lambda file: file.write(data))
-    except OSError as error:
-        raise EquipotError(
-            f"{target} cannot be written ({error.strerror}); check the folder and the free space"
-        ) from None
 
 
 def plain_log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:

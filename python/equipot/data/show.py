@@ -15,8 +15,8 @@ from rich.text import Text
 
 from equipot.data.checks import Report, check, labels
 from equipot.data.pictures import data_picture
-from equipot.data.plotting import write_file
 from equipot.data.reading import read_data
+from equipot.files import write_file
 
 _COLOUR = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 # Rows of tables before the rest is summed up.
@@ -33,7 +33,7 @@ def check_files(
         write_file(json_file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
     if picture is not None:
         data_picture(picture, report)
-    return not report.errors
+    return not report.errors and any(labels(report.dataset).values())
 
 
 def show(report: Report) -> RenderableType:

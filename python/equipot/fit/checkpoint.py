@@ -6,17 +6,20 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from equipot import EquipotError
 from equipot.files import write_whole
 
-VERSION = 2
+VERSION = 3
 """Version of the checkpoint file that this package reads and writes."""
+
+WHERE_TO_GO_ON = "free some space on the disk, then go on with --resume. What was there before is untouched"
+"""For errors in writing the files of a run."""
 
 
 class CheckpointError(EquipotError):
@@ -41,7 +44,12 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     arrays: dict[str, Any] = {}
     text = json.dumps({"version": VERSION, "state": _split(state, "", arrays)})
     arrays["_"] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    write_file(path, lambda file: np.savez(file, **arrays), "the checkpoint")
+    try:
+        write_whole(path, lambda file: np.savez(file, **arrays))
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write the checkpoint '{path}': {error.strerror or error}; {WHERE_TO_GO_ON}."
+        ) from error
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -72,17 +80,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         f"The checkpoint '{path}' was written by an older equipot, and this one cannot go on with it: go on with that "
         "version, or start anew with --folder, from the model beside it if you like ([start] model)."
     )
-
-
-def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], what: str) -> None:
-    """Write a file of a run, whole or not at all; `what` is how errors call it."""
-    try:
-        write_whole(path, write)
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot write {what} '{path}': {error.strerror or error}; free some space on the disk, then go on with "
-            "--resume. What was there before is untouched."
-        ) from error
 
 
 def _split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase.data import chemical_symbols
 
 from equipot import EquipotError
@@ -138,8 +139,29 @@ def read_sets(data: DataSettings, seed: int) -> DataSets:
         notes.append(f"{len(valid)} of them are set aside for validation.")
     notes += [_found(name, part) for name, part in (("valid", valid), ("test", test)) if data.valid or part is test]
     given = {_number(symbol): energy for symbol, energy in (data.atomic_energies or {}).items()}
+    findings += _overlaps({"train": train, "valid": valid, "test": test})
     notes += [f"{f.severity}: {f.text}" for f in findings if f.severity in ("warning", "error")]
     return DataSets(train, valid, test, given, [note for note in notes if note], findings)
+
+
+def _overlaps(sets: dict[str, DataSet]) -> list[Finding]:
+    """Structures that two sets have in common, whose errors would be those of a fit that knows them."""
+    found: list[Finding] = []
+    known: dict[bytes, str] = {}
+    for name, data in sets.items():
+        common: dict[str, list[str]] = {}
+        for s in data:
+            atoms = s.atoms
+            key = b"".join(np.ascontiguousarray(x).tobytes() for x in (atoms.numbers, atoms.positions, atoms.cell))
+            other = known.setdefault(key, name)
+            if other != name:
+                common.setdefault(other, []).append(s.source)
+        for other, sources in common.items():
+            text = (
+                f"{len(sources)} of {len(data)} structures of '{name}' are in '{other}', too: its errors are too small"
+            )
+            found.append(Finding("warning", "duplicates", text, tuple(sources[:5])))
+    return found
 
 
 def _number(symbol: str) -> int:

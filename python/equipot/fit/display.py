@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-_GPA = 160.21766208  # of one eV/Å³
-_SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", _GPA, "GPa"))
+from equipot.units import GPA
+
+_SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", GPA, "GPa"))
 _ROWS = 12
 
 

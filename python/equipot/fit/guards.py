@@ -15,6 +15,10 @@ what lies around the pushed atom goes along with it. Covalent bonds that become 
 molecules exceed; all of it is known to 0.2 eV and a fifth. There, too, covalent bonds that hold two parts together are
 pulled apart, by up to 1.2 Å; the parts stay as they are.
 
+In crystals and other bulk one atom is also put into the midst of others, near one of them and as it comes to the rest.
+That costs 5 eV, known to 2, beside the walls of all whom it meets: a model that knows pairs need not know what two or
+more of them at once do.
+
 Where a model is trained, its energy may be below a guard's by twice what that is known to, and above what the copied
 structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
 """
@@ -49,6 +53,7 @@ _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
+_INSERTION, _INSERTION_KNOWN = 5.0, 2.0  # eV, what putting an atom elsewhere costs
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
@@ -115,8 +120,12 @@ def guards(
             x = scale**-2
             gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
             known = 0.5 * n
+        elif atoms.pbc.any() and number // 2 % 2:
+            if insert(atoms, limits, rng) is not None and not len(neighbors("i", atoms, closest)):
+                made.append(inserted(structure, atoms, limits, f"guard from {structure.source}"))
+            continue
         else:
-            turn = (number // 2 if len(bulk) > 0 else number) % 4
+            turn = (number // 4 if atoms.pbc.any() else number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
             known = 0.5 if apart is None else 0.2
             moved = apart is not None and turn == 1 and _pull(atoms, takers, rng)
@@ -129,12 +138,32 @@ def guards(
             gain = _wall(atoms, apart, limits) + (0.0 if apart is None else _strain(structure.atoms, atoms))
         if len(neighbors("i", atoms, closest)) > 0:
             continue
-        assert structure.energy is not None
-        source = f"guard from {structure.source}"
-        copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
-        tolerance = known + 0.2 * gain
-        made.append(Guard(copied, tolerance, structure.energy + 3 * gain + 2 * tolerance))
+        made.append(_guard(structure, atoms, gain, known, f"guard from {structure.source}"))
     return made
+
+
+def _guard(structure: Structure, atoms: Atoms, gain: float, known: float, source: str) -> Guard:
+    """A guard that stands higher than a structure by a gain that is known to so much and a fifth, eV."""
+    assert structure.energy is not None
+    copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
+    tolerance = known + 0.2 * gain
+    return Guard(copied, tolerance, structure.energy + 3 * gain + 2 * tolerance)
+
+
+def insert(atoms: Atoms, limits: Mapping[Contact, float], rng: np.random.Generator) -> int | None:
+    """Put one atom close to another, from any side, and say which; None if their shortest distance is not known."""
+    i, j = rng.choice(len(atoms), 2, replace=False)
+    (d,) = _known(_contacts(atoms, np.array([i]), np.array([j]), None), limits)
+    direction = rng.normal(size=3)
+    atoms.positions[i] = atoms.positions[j] + direction * (d * rng.uniform(0.3, 1.0) / np.linalg.norm(direction))
+    return int(i) if d > 0 else None
+
+
+def inserted(
+    structure: Structure, atoms: Atoms, limits: Mapping[Contact, float], source: str, relaxation: float = 0.0
+) -> Guard:
+    """The guard where one atom of a structure lies elsewhere, and others have moved, which gives `relaxation`, eV."""
+    return _guard(structure, atoms, _INSERTION + _wall(atoms, None, limits), _INSERTION_KNOWN + relaxation / 2, source)
 
 
 def _push(atoms: Atoms, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator) -> bool:

@@ -1,19 +1,21 @@
-"""Ctrl-C and SIGTERM as a wish to stop, which a long computation grants when it can."""
+"""Ctrl-C, SIGTERM and the end of the time as a wish to stop, which a long computation grants when it can."""
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def wish_to_stop() -> Iterator[Callable[[], str]]:
+def wish_to_stop(until: float | None = None) -> Iterator[Callable[[], str]]:
     """Yield a function that names the signal that asks to stop, or gives "" while there was none.
 
-    A second Ctrl-C stops at once. Only the main thread gets signals; elsewhere nothing changes.
+    From `until` on, a time of ``time.monotonic``, it names max_hours, the setting behind it. A second Ctrl-C stops at
+    once. Only the main thread gets signals.
     """
     names: list[str] = []
 
@@ -22,12 +24,17 @@ def wish_to_stop() -> Iterator[Callable[[], str]]:
             raise KeyboardInterrupt
         names.append("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
+    def asked() -> str:
+        if names:
+            return names[0]
+        return "max_hours" if until is not None and time.monotonic() > until else ""
+
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: ""
+        yield asked
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: names[0] if names else ""
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from equipot import EquipotError
-from equipot.fit.checkpoint import write_file
+from equipot.data.progress import without_bars
+from equipot.files import write_file
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.linear_fit import LinearFit
 from equipot.fit.linear_scan import scan_sizes
@@ -65,28 +67,46 @@ def linear(
     path = Path(folder or chosen.folder or default)
     if chosen.threads:
         set_threads(chosen.threads)
-    check_folder(path, resume=False)
+    check_folder(path)
     if sets is None and not chosen.data.train:
         raise SettingsError("[data]: train names no file.")
     if scan and chosen.basis.channels_from is not None:
         raise SettingsError("[basis]: channels_from fixes the size of the basis; there is nothing to scan.")
+    with without_bars(quiet):
+        return _fit(chosen, sets, path, scan, quiet)
+
+
+def _fit(settings: LinearSettings, sets: DataSets | None, path: Path, scan: bool, quiet: bool) -> Path:
     # read before the folder is made: a mistake in the data leaves nothing behind
-    data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
+    data = sets if sets is not None else read_sets(settings.data, settings.seed)
     console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
     if not console.is_terminal:  # into a file, tables keep their width instead of folding at 80 columns
         console.width = 140
-    fit = LinearFit(chosen, data, console)
+    fit = LinearFit(settings, data, console)
     fit.accumulate()
+    with _folder(path):
+        pictures: dict[str, Path] = {}
+        if scan:
+            part, picture = scan_sizes(fit, path)
+            fit = fit.reduced(part)
+            if picture is not None:
+                pictures["Error against cost"] = picture
+        write_file(path / "settings.toml", to_toml(to_dict(fit.settings)))
+        fit.solve()
+        return fit.finish(path, pictures)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The run's folder, which is empty again when a fit fails or is stopped before there is a model."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EquipotError(f"Cannot make the run's folder '{path}': {error.strerror}.") from error
-    write_file(path / "settings.toml", lambda f: f.write(to_toml(to_dict(chosen)).encode()), "the settings")
-    pictures: dict[str, Path] = {}
-    if scan:
-        part, picture = scan_sizes(fit, path)
-        fit = fit.reduced(part)
-        if picture is not None:
-            pictures["Error against cost"] = picture
-    fit.solve()
-    return fit.finish(path, pictures)
+    try:
+        yield
+    except BaseException:
+        if not (path / "model.equipot").exists():
+            for name in ("settings.toml", "scan.json", "scan.png"):
+                (path / name).unlink(missing_ok=True)
+        raise

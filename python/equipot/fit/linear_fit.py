@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from rich.console import Console
 
-from equipot import EquipotError, __version__
+from equipot import EquipotError, __version__, _equipot
 from equipot.data import DataSet
-from equipot.evaluate import finite
+from equipot.files import finite
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import shortest_distances
+from equipot.fit.descents import Descents
+from equipot.fit.guards import guards, shortest_distances
 from equipot.fit.linear_basis import Basis, LinearBasis
 from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
 from equipot.fit.linear_settings import LinearSettings
+from equipot.fit.objective import SHORTEST
 from equipot.fit.report import compare, write_report
 from equipot.fit.settings import SettingsError, to_dict
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
@@ -43,6 +46,8 @@ _STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
 _TOLERANCE = 0.005
 # Factors of the weight of energies that are tried; the given one first.
 _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
+_GUARDS = 60
+_ROUNDS, _DESCENTS = 8, 60_000  # of descents, and how many atoms are evaluated in each
 
 
 class LinearFit:
@@ -65,6 +70,11 @@ class LinearFit:
             raise EquipotError("The training data have no energies and no forces: there is nothing to fit to.")
         self.basis: Basis = _basis(settings, data)
         self.shortest = shortest_distances(data.train, self.basis.cutoff)
+        if not self.shortest and self.basis.cutoff <= 5.0:
+            raise EquipotError(
+                f"No two atoms of the training data are within {self.basis.cutoff:g} Å of each other: there is nothing "
+                "to fit. Look at [basis] cutoff and at the units of the positions."
+            )
         self.free = tuple(sorted(z for z in data.estimated if any(s.energy is not None for s in data.train)))
         self.train: NormalEquations | None = None
         self.valid: NormalEquations | None = None
@@ -111,7 +121,8 @@ class LinearFit:
                 )
         self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
         if self.basis.repulsion:
-            add_guards(self.train, self.basis, self.data.train, self.shortest, self.baseline, self.settings.seed)
+            made = guards(self.data.train, self.shortest, self.basis.cutoff, _GUARDS, self.settings.seed)
+            add_guards(self.train, self.basis, made, self.baseline)
         if self.validating:
             self.valid = normal_equations(
                 self.basis, self.data.valid, self.baseline, weights, "design matrix, validation"
@@ -131,6 +142,8 @@ class LinearFit:
         free = self.basis.columns + np.arange(len(self.free))
         columns = np.concatenate([places, free])
         other.basis = part
+        sizes = replace(self.settings.basis, channels=part.channels, l_max=part.l_max, l_sums=part.l_sums)
+        other.settings = replace(self.settings, basis=sizes)
         other.train = None if self.train is None else self.train.take(columns)
         other.valid = None if self.valid is None else self.valid.take(columns)
         other.notes = list(self.notes)
@@ -174,12 +187,9 @@ class LinearFit:
             )
             self.console.print(f"Mean absolute errors of the validation data: {shown}.")
         if solver.refit and self.valid is not None:
-            everything, precision = self.train + self.valid, self.precision()
-            if solver.method == "ard":
-                self.solution = ard(everything, self.solution.weights, precision)
-            else:
-                again = ridge(everything, self.solution.weights, precision, self.solution.strength)
-                self.solution = replace(self.solution, coefficients=again)
+            self.solution = self._again(self.solution)
+        if self.basis.repulsion:
+            self._fill_holes()
         self.notes += self.solution.notes
         s = self.solution
         w = ", ".join(
@@ -192,6 +202,38 @@ class LinearFit:
         for note in self.notes:
             self.console.print(note, markup=False)
         return self.solution
+
+    def _again(self, solution: Solution) -> Solution:
+        """The same solved again, with what equations there are now."""
+        assert self.train is not None
+        everything, precision = self.train, self.precision()
+        if self.settings.solver.refit and self.valid is not None:
+            everything = self.train + self.valid
+        if self.settings.solver.method == "ard":
+            return ard(everything, solution.weights, precision)
+        return replace(solution, coefficients=ridge(everything, solution.weights, precision, solution.strength))
+
+    def _fill_holes(self) -> None:
+        """Look for holes (see `equipot.fit.descents`) and solve again with guards there, until none is found."""
+        assert self.train is not None
+        descents = Descents(self.data.train, self.shortest, self.basis.cutoff, SHORTEST, self.settings.seed)
+        evaluations = min(_DESCENTS * len(self.data.train) // max(int(self.data.train.atoms), 1), 4000)
+        for _ in range(_ROUNDS):
+            if not descents.possible:
+                return
+            known = len(descents.guards)
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "model.equipot"
+                write_model(self.model(), path)
+                descents.run(_equipot.Trainer(str(path)), evaluations)
+            found = descents.guards[known:]
+            if not found:
+                break
+            add_guards(self.train, self.basis, found, self.baseline)
+            assert self.solution is not None
+            self.solution = self._again(self.solution)
+        if descents.guards:
+            self.console.print(f"{len(descents.guards)} structures in holes were found, and guards put there.")
 
     def _validated(self, weights: tuple[float, float, float], precision: Array) -> Solution:
         """The weights and the strength of the prior that validate best."""
@@ -264,14 +306,15 @@ class LinearFit:
         model = self.model(self.card())
         self._add_posterior(model)
         write_model(model, path)
+        refitted = self.valid is not None and self.settings.solver.refit
         parts = {
             "train": self.data.train,
-            "valid": self.data.valid if self.validating else DataSet(),
+            "valid, used in the fit too" if refitted else "valid": self.data.valid if self.validating else DataSet(),
             "test": self.data.test,
         }
         tables, drawn = compare(load(path), parts, folder)
         card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
-        if self.valid is not None and self.settings.solver.refit:
+        if refitted:
             card["errors"]["validation, before these data were used too"] = {
                 name: value for name, value in self.validation.items() if np.isfinite(value)
             }
@@ -297,9 +340,13 @@ class LinearFit:
             )
             return
         everything = self.train + self.valid if self.valid is not None and self.settings.solver.refit else self.train
-        spectrum = Spectrum(everything, self.solution.weights, self.precision())
         size, nz = self.basis.columns, len(self.basis.species)
-        factor = spectrum.posterior_factor(self.solution.strength)[:size, :size]
+        precision, strength = self.precision(), self.solution.strength
+        # Given the energies of isolated atoms, which are not among the coefficients: what both are unsure of together
+        # would show as an uncertainty of every energy.
+        noise = Spectrum(everything, self.solution.weights, precision).noise(strength)
+        alone = Spectrum(everything.take(np.arange(size)), self.solution.weights, precision[:size, :size])
+        factor = alone.posterior_factor(strength) * (noise / alone.noise(strength))
         columns = np.concatenate([np.insert(self.basis.features, 0, z, axis=1) for z in range(nz)]).astype(np.int32)
         model.arrays["posterior.factor"], model.arrays["posterior.columns"] = factor.astype(np.float32), columns
 

@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from equipot import EquipotError
 from equipot.data import DataSet, Structure
 from equipot.data.progress import progress_bar
-from equipot.fit.guards import guards
+from equipot.fit.guards import Guard
 from equipot.fit.linear_basis import Basis
 from equipot.fit.solvers import NormalEquations
+from equipot.units import GPA, VOIGT
 
 Array = NDArray[np.float64]
 
 _MEMORY = 2.5e8  # bytes of design rows at once
-_GUARDS = 60
-_GPA = 160.21766208  # of one eV/Å³
-_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Baseline:
             if structure.forces is not None:
                 y[1 : 1 + 3 * n] = structure.forces.ravel()
             if structure.virial is not None:
-                y[1 + 3 * n :] = structure.virial[_VOIGT]
+                y[1 + 3 * n :] = structure.virial[VOIGT]
             rest.append(y)
         if self.basis.repulsion:
             for y, fixed in zip(rest, self._repulsion(dataset), strict=True):
@@ -71,7 +69,7 @@ class Baseline:
         with tempfile.TemporaryDirectory() as folder:
             write_model(self.basis.model(), Path(folder) / "repulsion.equipot")
             fixed = predict(load(Path(folder) / "repulsion.equipot"), dataset)
-        return [np.concatenate([[p.energy], p.forces.ravel(), p.virial[_VOIGT]]) for p in fixed]
+        return [np.concatenate([[p.energy], p.forces.ravel(), p.virial[VOIGT]]) for p in fixed]
 
 
 def design_rows(
@@ -168,7 +166,7 @@ def errors_of(
                 (
                     2,
                     slice(1 + 3 * n, None),
-                    _GPA / dataset[i].atoms.get_volume() if dataset[i].atoms.cell.rank == 3 else 0.0,
+                    GPA / dataset[i].atoms.get_volume() if dataset[i].atoms.cell.rank == 3 else 0.0,
                 ),
             ):
                 if np.isfinite(y[part]).all() and scale > 0:
@@ -178,19 +176,11 @@ def errors_of(
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def add_guards(
-    equations: NormalEquations,
-    basis: Basis,
-    dataset: DataSet,
-    shortest: Mapping[tuple[int, int], float],
-    baseline: Baseline,
-    seed: int,
-) -> None:
+def add_guards(equations: NormalEquations, basis: Basis, made: Sequence[Guard], baseline: Baseline) -> None:
     """Guide the energy towards a repulsive wall where there are no data (see `equipot.fit.guards`).
 
     Guards count as energies known to their tolerance, against 1 meV per atom for data, and not as rows.
     """
-    made = guards(dataset, shortest, basis.cutoff, _GUARDS, seed)
     labels = baseline.labels([g.structure for g in made])
     for indices, X in design_rows(basis, [g.structure for g in made], baseline.free, "guards"):
         places = np.concatenate([[0], np.cumsum([7 + 3 * len(made[i].structure) for i in indices])[:-1]])

@@ -18,7 +18,7 @@ from rich.table import Table
 from equipot import EquipotError
 from equipot.data import DataSet
 from equipot.data.plotting import COLOURS, figure, save, styled
-from equipot.fit.checkpoint import write_file
+from equipot.files import write_file
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.linear_fit import LinearFit, score
 from equipot.fit.linear_rows import errors_of
@@ -91,8 +91,7 @@ def scan_sizes(fit: LinearFit, folder: Path) -> tuple[LinearBasis, Path | None]:
     good = [k for k, size in enumerate(sizes) if size.score <= scores.min() + np.log1p(_TOLERANCE)]
     best = min(good, key=lambda k: sizes[k].mixed)
     sizes[best].recommended = True
-    text = json.dumps([asdict(size) for size in sizes], indent=1) + "\n"
-    write_file(folder / "scan.json", lambda f: f.write(text.encode()), "the table of sizes")
+    write_file(folder / "scan.json", json.dumps([asdict(size) for size in sizes], indent=1) + "\n")
     fit.console.print(_table(sizes))
     picture: Path | None = None
     with suppress(ImportError):

@@ -72,7 +72,7 @@ class WeightSettings(Settings):
     virial : float
         Of virials (stress times volume), per eV/atom.
     search : bool
-        Also try three times `energy` and a fifth of `virial`, and keep what validates best. Stresses that do not
+        Also try 0.03 to 3 times `energy` and a fifth of `virial`, and keep what validates best. Stresses that do not
         belong to the energies (too small a plane-wave basis) then lose their weight.
     config_weights : table of float
         Factors for structures by config_type.
@@ -82,7 +82,7 @@ class WeightSettings(Settings):
     forces: float = setting(1.0, least=0.0)
     virial: float = setting(2.0, least=0.0)
     search: bool = True
-    config_weights: dict[str, float] = setting({}, least=0.0, example="{ Default = 1.0, surface = 2.0 }")
+    config_weights: dict[str, float] = setting({}, least=0.0, example="{ default = 1.0, surface = 2.0 }")
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from equipot import EquipotError, __version__, evaluate
-from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks, save, styled, write_file
+from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks, save, styled
 from equipot.data.structures import DataSet, Finding
 from equipot.evaluate import UNITS, Errors, ErrorTable, number
+from equipot.files import write_file
 from equipot.potential import Potential
+from equipot.units import GPA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GPA = 160.21766208
 # From eV/atom, eV/Å and eV/Å³, which logs are in, to the units of tables.
-_FROM_LOG = {"energy": 1e3, "forces": 1e3, "stress": _GPA}
+_FROM_LOG = {"energy": 1e3, "forces": 1e3, "stress": GPA}
 _KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -44,7 +45,7 @@ def compare(
     potential
         The finished potential.
     parts
-        Train, valid, test; empty ones are left out.
+        Train, valid, test; empty ones are left out, and of others than the test set at most some thousand compared.
     folder
         Where ``parity.png`` is drawn, if matplotlib is there.
 
@@ -56,7 +57,8 @@ def compare(
     compared, pictures = {}, {}
     for name, part in parts.items():
         if len(part):
-            shown = part.subset(np.unique(np.linspace(0, len(part) - 1, min(len(part), _COMPARED)).astype(int)))
+            most = len(part) if name == "test" else min(len(part), _COMPARED)
+            shown = part.subset(np.unique(np.linspace(0, len(part) - 1, most).astype(int)))
             compared[name] = (shown, evaluate.predict(potential, shown))
     with suppress(ImportError):  # a report without a picture still is one
         evaluate.parity_picture(Path(folder) / "parity.png", compared)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from equipot import EquipotError
-from equipot.fit.checkpoint import load_checkpoint, save_checkpoint, write_file
+from equipot.files import write_file
+from equipot.fit.checkpoint import WHERE_TO_GO_ON, load_checkpoint, save_checkpoint
 from equipot.fit.settings import Settings, build, read_toml, to_dict, to_toml
 
 # What may differ when a run is resumed: how long it goes on, not what it computes.
 _FREE_TO_CHANGE = {"folder", "epochs", "patience", "max_hours", "validate_every", "checkpoint_minutes", "threads"}
+
+_FILES = {"data.train", "data.valid", "data.test", "start.model", "start.replay", "teachers.models"}
 
 
 class RunFolder:
@@ -38,7 +41,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Settings, resume: bool) -> None:
         self.path = path
-        check_folder(path, resume)
+        check_folder(path, resume=resume)
         self._new = not path.exists() or not any(path.iterdir())
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -53,9 +56,13 @@ class RunFolder:
         for left in path.glob(".*.tmp"):  # by a process that was killed while writing
             left.unlink(missing_ok=True)
         saved = path / "settings.toml"
-        if saved.exists():
-            _check_same(build(type(settings), read_toml(saved), str(saved)), settings, path)
-        self.write_text("settings.toml", to_toml(to_dict(settings)))
+        try:
+            if saved.exists():
+                _check_same(build(type(settings), read_toml(saved), str(saved)), settings, path)
+            self.write_text("settings.toml", to_toml(to_dict(settings)))
+        except EquipotError:
+            self.close()
+            raise
 
     @property
     def model(self) -> Path:
@@ -114,7 +121,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file, whole or not at all."""
-        write_file(self.path / name, lambda file: file.write(text.encode("utf-8")), "the file")
+        write_file(self.path / name, text, WHERE_TO_GO_ON)
         return self.path / name
 
     def close(self) -> None:
@@ -144,24 +151,33 @@ class RunFolder:
             self.path.rmdir()
 
 
-def check_folder(path: Path, resume: bool) -> None:
-    """Refuse a folder that a run cannot have: a file, or, unless `resume`, one that holds something."""
+def check_folder(path: Path, *, resume: bool | None = None) -> None:
+    """Refuse a folder that a run cannot have: a file, or, unless `resume`, one that holds something.
+
+    None is for runs that cannot be resumed.
+    """
     if path.exists() and not path.is_dir():
         raise EquipotError(f"The run's folder '{path}' is a file: name another with 'folder' or --folder.")
     if path.exists() and any(path.iterdir()) and not resume:
-        raise EquipotError(
-            f"The folder '{path}' is not empty: go on with the run in it with --resume, or name another with --folder."
-        )
+        first = "" if resume is None else "go on with the run in it with --resume, or "
+        raise EquipotError(f"The folder '{path}' is not empty: {first}name another with --folder.")
 
 
 def _check_same(saved: Settings, now: Settings, path: Path) -> None:
     before, after = _flat(to_dict(saved)), _flat(to_dict(now))
     for key in sorted(before.keys() | after.keys()):
-        if key not in _FREE_TO_CHANGE and before.get(key) != after.get(key):
+        if key not in _FREE_TO_CHANGE and _moved(key, before.get(key)) != _moved(key, after.get(key)):
             raise EquipotError(
                 f"The run in '{path}' began with other settings: {key} was {json.dumps(before.get(key))} and is now "
                 f"{json.dumps(after.get(key))}. Set it back, or start anew with --folder."
             )
+
+
+def _moved(key: str, value: Any) -> Any:
+    """Of files only the names: a project may be moved, and the data themselves are compared elsewhere."""
+    if key not in _FILES or value is None:
+        return value
+    return Path(value).name if isinstance(value, str) else [Path(path).name for path in value]
 
 
 def _flat(table: Mapping[str, Any], section: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TextIO
@@ -103,7 +103,7 @@ class _Processes:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._told: set[int] = set()  # to stop
         self._messages: Queue[tuple[int, Any]] = Queue()  # None is the last of a process
-        self._since, self._begun = time.monotonic(), False
+        self._begun = False
         self.trained: dict[int, Trained] = {}
         self.failures: list[str] = []
 
@@ -133,7 +133,7 @@ class _Processes:
             kind, *arguments = message
             if kind == "trained":
                 self.trained[k] = Trained(Path(arguments[0]), arguments[1])
-                if self.trained[k].unfinished:  # time is up
+                if self.trained[k].unfinished:  # it was asked to stop
                     self._waiting.clear()
             elif kind == "failed":
                 self.failures.append(f"{self._names[k]}: {arguments[0]}")
@@ -167,9 +167,6 @@ class _Processes:
 
         threading.Thread(target=pass_on, daemon=True).start()
         folder, settings = self._runs[k]
-        if settings.max_hours is not None:
-            left = settings.max_hours - (time.monotonic() - self._since) / 3600
-            settings = replace(settings, max_hours=max(left, 1e-9))
         task = pickle.dumps((settings, folder, self._data))
         _say(child, len(task).to_bytes(8, "little") + task)
         return child

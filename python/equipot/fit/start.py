@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from equipot import EquipotError
+from equipot import EquipotError, _equipot
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
 from equipot.fit.architecture import add_head, new_model
 from equipot.fit.datasets import DataSets
@@ -21,6 +21,9 @@ from equipot.fit.objective import Graphs, Objective, Source, Weighted
 from equipot.fit.settings import nearest
 from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import ModelFile, read_model, write_model
+
+_COARSE = 0.5  # meV/atom, and for forces ten times as much, meV/Å
+_OF_THE_FIT = ("description", "data", "errors", "fit", "range", "training")
 
 
 @dataclass
@@ -91,7 +94,26 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
     else:
         start = _fine_tuned(settings, data, path, train, display)
     write_model(start.model, path)
+    if settings.start.model is not None and settings.precision == "mixed":
+        _check_precision(start, train)
     return start
+
+
+def _check_precision(start: Start, train: Source) -> None:
+    """Refuse models whose terms cancel so much, as those of linear fits may, that mixed precision is lost in them."""
+    indices = np.arange(min(len(train.labels), 5))
+    graphs, places = train.graphs.batch(indices)
+    double, mixed = (
+        _equipot.Trainer(str(start.path), start.head, precision).evaluate(graphs, places)
+        for precision in ("float64", "mixed")
+    )
+    energy = 1e3 * np.abs((mixed["energy"] - double["energy"]) / train.labels.atoms[indices]).max(initial=0.0)
+    force = 1e3 * np.abs(mixed["forces"] - double["forces"]).max(initial=0.0)
+    if energy > _COARSE or force > 10 * _COARSE:
+        raise EquipotError(
+            f'precision = "mixed" is too coarse for training the model of [start]: energies differ by {energy:.3g} '
+            f'meV/atom and forces by {force:.3g} meV/Å from float64. Set precision = "float64".'
+        )
 
 
 def again(settings: TrainSettings, path: Path) -> Start:
@@ -139,7 +161,11 @@ def _fine_tuned(settings: TrainSettings, data: DataSets, path: Path, train: Sour
         for z, energy in _refit(start, data.train, train, {}).items():
             display.note(f"Energy of {chemical_symbols[z]} corrected by {energy:+.4f} eV.")
     title = model.card.get("title", Path(str(chosen.model)).name)
-    model.meta["card"] = {**model.card, "origin": f"fine-tuned from '{title}'"}
+    # What is known of the older model does not hold for the new one.
+    kept = {name: value for name, value in model.card.items() if name not in _OF_THE_FIT}
+    model.meta["card"] = {**kept, "origin": f"fine-tuned from '{title}'"}
+    for name in [name for name in model.arrays if name.startswith("posterior.")]:
+        del model.arrays[name]
     return start
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from equipot import EquipotError, _equipot
 from equipot.data import DataSet, Structure, read_data
 from equipot.data.progress import progress_bar
-from equipot.fit.checkpoint import write_file
+from equipot.files import write_file
+from equipot.fit.checkpoint import WHERE_TO_GO_ON
 from equipot.fit.objective import SHORTEST, graph_set
 from equipot.fit.training_settings import TeacherSettings
 from equipot.fit.walkers import Walkers
@@ -167,9 +168,9 @@ def teach(
                 return None
             if steps > most_steps:
                 raise EquipotError(
-                    f"The teachers do not know what they should teach: in {steps - 1} steps of dynamics they agreed on "
-                    f"the forces of {len(made)} structures instead of {wanted}. Lower [teachers] temperatures, or "
-                    "train them for longer."
+                    f"The teachers disagree too much to teach: in {steps - 1} steps of dynamics they agreed on the "
+                    f"forces of {len(made)} structures instead of {wanted}, to half of the forces of the data. Lower "
+                    "[teachers] temperatures, or train them for longer."
                 )
             found, forces = walkers.step(teachers, forces)
             anew = False
@@ -181,7 +182,7 @@ def teach(
                         walkers.atoms(walker.place, walker.positions),
                         float(found["energy"][i]),
                         forces[i].copy(),
-                        None if start.virial is None else found["virial"][i].copy(),
+                        found["virial"][i].copy() if start.virial is not None and start.atoms.cell.rank == 3 else None,
                         start.config_type,
                     )
                     made.append(Taught(labelled, float(found["spread"][i])))
@@ -209,7 +210,7 @@ def write_taught(path: Path, taught: Sequence[Taught]) -> None:
         frames.append(atoms)
     text = io.StringIO()
     write(text, frames, format="extxyz")
-    write_file(path, lambda file: file.write(text.getvalue().encode("utf-8")), "the taught structures")
+    write_file(path, text.getvalue(), WHERE_TO_GO_ON)
 
 
 def read_taught(path: Path) -> DataSet:

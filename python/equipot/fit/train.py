@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 
 from equipot import _equipot
 from equipot.data import DataSet
+from equipot.data.progress import without_bars
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
 from equipot.fit.interrupts import wish_to_stop
@@ -64,20 +66,23 @@ def train(
     """
     chosen, default = _settings(settings, sections, sets is not None)
     path = Path(folder or chosen.folder or default)
+    until = None if chosen.max_hours is None else time.monotonic() + 3600 * chosen.max_hours
     if chosen.threads:
         set_threads(chosen.threads)
     display = Display(quiet=quiet)
     # read before the folder is made: a mistake in the data leaves nothing behind
-    check_folder(path, resume)
-    data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
+    check_folder(path, resume=resume)
+    with without_bars(quiet):
+        data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
     run_folder = RunFolder(path, chosen, resume)
     try:
-        with wish_to_stop() as stopped:
+        with without_bars(quiet), wish_to_stop(until) as stopped:
             for note in data.notes:
                 display.note(note)
             if chosen.taught and not run_folder.taught.exists():
                 unfinished = _teach(chosen, data, run_folder, display, stopped)
                 if unfinished is not None:
+                    display.note("The model itself has not been trained yet; this is one of its teachers.")
                     return unfinished
             return complete(chosen, data, run_folder, display, stopped).folder.model
     finally:

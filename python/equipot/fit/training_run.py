@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError, __version__
 from equipot.data import DataSet
+from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, trainable
 from equipot.fit.datasets import DataSets
+from equipot.fit.descents import Descents
 from equipot.fit.display import Watcher
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.hot_walks import HotWalks
@@ -37,8 +39,8 @@ Array = NDArray[np.float64]
 _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
 # Guards take turns among the epochs, which have one for so many structures, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
-# Rounds of hot walks, after the first epochs; their evaluations as a part of those of training, which cost ten times as
-# much each; and at most so many in one round.
+# Rounds of searches for holes, after the first epochs; their evaluations as a part of those of training, which cost ten
+# times as much each; and at most so many in one round.
 _WALKS, _WALK_AFTER, _WALK_SHARE, _LONGEST_WALK = 40, 0.15, 1.5, 10000
 
 
@@ -59,17 +61,24 @@ class TrainingRun:
         cutoff = cutoff_of(settings)
         if settings.start.model is None and settings.model.shift == "mean":
             self.data = data = copy(data)  # the caller's keeps its free atoms
-            data.train = _bound(data.train, display)
+            bound = _bound(data.train, display)
+            data.train, data.valid = bound, bound if data.valid is data.train else data.valid
         display.note(f"Finding neighbours within {cutoff:g} Å …")
         labels = Labels.of(data.train, settings.loss.config_weights)
         _check_labels(labels, settings, display)
         source, older = Source(labels, Graphs(data.train, cutoff)), []
+        if source.graphs.average_neighbors == 0:
+            raise EquipotError(
+                f"No two atoms of the training data are within {cutoff:g} Å of each other: there is nothing to learn. "
+                "Look at [model] cutoff and at the units of the positions."
+            )
         if self.checkpoint is not None and folder.start.exists():
             start = again(settings, folder.start)
         else:
             start = begin(settings, data, folder.start, source, display)
         source.head = self.head = start.head
-        sources, self.walks = [source], None
+        sources: list[Source] = [source]
+        self.searches: list[HotWalks | Descents] = []
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
             made = guards(
@@ -84,7 +93,10 @@ class TrainingRun:
             if made:
                 sources.append(_guarding(made, cutoff, start.head, len(data.train)))
             if settings.optimizer.algorithm != "lbfgs":
-                self.walks = HotWalks(data.train, cutoff, SHORTEST, settings.seed)
+                self.searches = [
+                    HotWalks(data.train, cutoff, SHORTEST, settings.seed),
+                    Descents(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
+                ]
         if settings.taught:
             taught = read_taught(folder.taught)
             display.note(f"Taught: {taught!r}, a part in each epoch.")
@@ -119,7 +131,7 @@ class TrainingRun:
         self.epoch, self.batch, self.steps = 0, 0, 0
         self.second_from: int | None = 0 if settings.first_epochs == 0 else None
         self.skipped = 0  # epochs of the first phase that patience has saved
-        self.best, self.waited = math.inf, 0
+        self.best, self.waited, self.best_weights = math.inf, 0, self.weights
         self.rate, self.loss_sum, self.ended, self.halted = 0.0, 0.0, False, False
         self.errors = Errors.none(self.objective.config_types)
         self.records: list[dict[str, Any]] = []
@@ -206,15 +218,17 @@ class TrainingRun:
         return True
 
     def _halted(self) -> bool:
-        hours, why = self.settings.max_hours, self.stopped()
+        why = self.stopped()
         if why and not self.halted:
             self.display.note(f"{why}: writing checkpoint and report; Ctrl-C (again) stops at once.")
-        return bool(why) or (hours is not None and time.monotonic() - self.began > hours * 3600)
+        return bool(why)
 
     def _enter_second_phase(self) -> None:
         self.skipped = self.settings.first_epochs - self.epoch
         self.second_from = self.epoch
-        self.best, self.waited = math.inf, 0
+        # What is best until now stays so until something is better by the new weights of the loss.
+        self.best = self.validation.evaluate(self.best_weights, self.loss_weights)[0]
+        self.waited = 0
         # moments of the old loss's gradient would make the first steps too long
         self._new_optimizer()
 
@@ -238,7 +252,7 @@ class TrainingRun:
     def _train_epoch(self) -> None:
         settings, o = self.settings, self.settings.optimizer
         if self.batch == 0:
-            self._walk()
+            self._search()
         order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
         order = order[self.epoch % self.turns[order, 1] == self.turns[order, 0]]
         parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
@@ -263,35 +277,37 @@ class TrainingRun:
                 self._save()
         self.epoch, self.batch = self.epoch + 1, 0
         if self.epoch % settings.validate_every == 0 or self.epoch == self.phase_end:
-            self._validate()
+            self._validate(self.loss_sum / max(len(order), 1))
         self._new_sums()
 
     def _assemble(self) -> tuple[Objective, Indices]:
         """Give all that is trained on, and in which epoch of how many each structure takes part, shape (S, 2)."""
         sources = list(self.sources)
-        if self.walks is not None and self.walks.guards:
-            cutoff = cutoff_of(self.settings)
-            sources.append(_guarding(self.walks.guards, cutoff, self.head, len(self.data.train)))
+        for search in self.searches:
+            if search.guards:
+                cutoff = cutoff_of(self.settings)
+                sources.append(_guarding(search.guards, cutoff, self.head, len(self.data.train)))
         return Objective(self.model, sources), np.concatenate([source.turns for source in sources])
 
-    def _walk(self) -> None:
-        """Let hot walks look for holes, now and then."""
+    def _search(self) -> None:
+        """Look for holes, now and then."""
         settings = self.settings
         every = max(settings.epochs // _WALKS, 1)
         early = self.epoch < _WALK_AFTER * settings.epochs
-        if self.walks is None or not self.walks.possible or early or self.epoch % every:
+        searches = [search for search in self.searches if search.possible]
+        if not searches or early or self.epoch % every:
             return
         self.model.set(self.used)
         evaluations = min(int(_WALK_SHARE * every * len(self.data.train)), _LONGEST_WALK)
-        if self.walks.run(self.model.trainer(self.head), evaluations):
+        if sum(search.run(self.model.trainer(self.head), evaluations // len(searches)) for search in searches):
             self.objective, self.turns = self._assemble()
 
-    def _validate(self) -> None:
-        """Validate the present weights, keep them if they are the best, and write the log."""
+    def _validate(self, train_loss: float | None = None) -> None:
+        """Validate the present weights, keep them if they are the best, and write the log with an epoch's loss."""
         value, errors = self.validation.evaluate(self.used, self.loss_weights)
         best = value < self.best
         if best:
-            self.best, self.waited = value, 0
+            self.best, self.waited, self.best_weights = value, 0, self.used.copy()
             self._write_best(errors)
         else:
             self.waited += 1
@@ -301,7 +317,7 @@ class TrainingRun:
             "epoch": self.epoch,
             "phase": self.phase,
             "steps": self.steps,
-            "train_loss": self.loss_sum / len(self.objective) if seen else None,
+            "train_loss": train_loss,
             "valid_loss": value,
             "learning_rate": self.rate,
             "train": self.errors.means() if seen else {},
@@ -342,10 +358,10 @@ class TrainingRun:
         def progress(weights: Array, value: float) -> None:
             self.weights = weights
             self.epoch, self.steps = self.epoch + 1, self.steps + 1
-            self.loss_sum = value * len(self.objective)
+            self.loss_sum = value
             self.display.step(self.epoch, 1.0, self._done(0.0), value, 0.0, self._speed())
             if self.epoch % self.settings.validate_every == 0 or self.epoch == self.settings.epochs:
-                self._validate()
+                self._validate(value)
             self.speed_since, self.speed_atoms = time.monotonic(), 0
             self.halted = self._halted()
             if self.ended or self.halted:
@@ -357,7 +373,7 @@ class TrainingRun:
         if remaining > 0 and not self.ended:
             lbfgs(objective, self.weights, remaining, progress)
             if self.epoch % self.settings.validate_every:
-                self._validate()
+                self._validate(self.loss_sum)
             if self.epoch < self.settings.epochs and not (self.ended or self.halted):
                 self.ended = True
                 finer = "" if self.settings.precision == "float64" else '; with precision = "float64" it may go further'
@@ -399,6 +415,7 @@ class TrainingRun:
                 "second_from": self.second_from,
                 "skipped": self.skipped,
                 "best": self.best,
+                "best_weights": self.best_weights,
                 "waited": self.waited,
                 "ended": self.ended,
                 "rate": self.rate,
@@ -408,7 +425,7 @@ class TrainingRun:
                 "average": self.average.state(),
                 "optimizer": self.optimizer.state() if self.optimizer else {},
                 "schedule": self.schedule.state(),
-                "walks": self.walks.state() if self.walks is not None else {},
+                "searches": {type(search).__name__: search.state() for search in self.searches},
             }
         )
         self.last_saved = time.monotonic()
@@ -422,7 +439,18 @@ class TrainingRun:
             )
         self.second_from = state["second_from"]
         self._new_optimizer()
-        for name in ("epoch", "batch", "steps", "phase_steps", "skipped", "best", "waited", "rate", "loss_sum"):
+        for name in (
+            "epoch",
+            "batch",
+            "steps",
+            "phase_steps",
+            "skipped",
+            "best",
+            "best_weights",
+            "waited",
+            "rate",
+            "loss_sum",
+        ):
             setattr(self, name, state[name])
         # patience or epochs may have been raised since
         self.ended = bool(state["ended"]) and 0 < self.settings.patience <= self.waited
@@ -432,26 +460,23 @@ class TrainingRun:
             self.optimizer.restore(state["optimizer"])
         self.schedule.restore(state["schedule"])
         self.errors = Errors(self.objective.config_types, **state["errors"])
-        if self.walks is not None:
-            self.walks.restore(state["walks"])
-            self.objective, self.turns = self._assemble()
+        for search in self.searches:
+            search.restore(state["searches"][type(search).__name__])
+        self.objective, self.turns = self._assemble()
         self.records = self.folder.keep_log(self.epoch)
         self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
         self.display.note(f"Going on from epoch {self.epoch + 1}.")
 
     def finish(self) -> None:
         """Test the best model and write tables, pictures and the report."""
-        from equipot.evaluate import finite
         from equipot.fit.report import compare, write_report
         from equipot.potential import load
 
-        why = self.stopped()
-        if why:
-            self.display.note(f"Stopped by {why} in epoch {self.epoch + 1}; go on with --resume.")
-        elif self.unfinished:
-            self.display.note(f"Time is up in epoch {self.epoch + 1}; go on with --resume.")
-        if self.walks is not None and self.walks.guards:
-            self.display.note(f"Hot walks found {len(self.walks.guards)} structures in holes, which were trained on.")
+        if self.halted:
+            self.display.note(f"Stopped by {self.stopped()} in epoch {self.epoch + 1}; go on with --resume.")
+        holes = sum(len(search.guards) for search in self.searches)
+        if holes:
+            self.display.note(f"Looking for holes found {holes} structures in some, which were trained on as guards.")
         parts = {"train": self.data.train, "valid": self.data.valid, "test": self.data.test}
         if self.data.valid is self.data.train:
             del parts["valid"]

@@ -48,8 +48,8 @@ class ModelSettings(Settings):
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy within some eV of
         what it should be in copies of structures that are compressed, have two atoms closer than in the data or a bond
         pulled apart: hot dynamics that leaves the data is pushed back instead of falling into a hole. Molecules of nine
-        atoms and more also walk at 1500 K with the model as it becomes, and where it falls, its energy is kept up, too.
-        Not used in fine-tuning.
+        atoms and more also walk at 1500 K with the model as it becomes, and of crystals and melts one atom is put into
+        the midst of others and let down: where its energy falls, it is kept up, too. Not used in fine-tuning.
     first_skip : bool
         Give the first layer a residual connection from the elements.
     shift : str
@@ -89,7 +89,7 @@ class StartSettings(Settings):
         "keep" takes the model's; "refit" corrects them by least squares to the new data (for another level of theory);
         "data" takes those of [data]. Left out, they are refitted, unless replayed data share the head.
     freeze : list of str
-        Arrays that stay as they are, by name (`equipot info` lists them); `layer.0.*` freezes the first layer.
+        Arrays that stay as they are, by the names of src/model/FORMAT.md; `layer.0.*` freezes the first layer.
     replay : list of str
         Files of older data to train on as well, so that what the model knew is not forgotten.
     replay_weight : float
@@ -161,7 +161,7 @@ class LossSettings(Settings):
     stress: float = setting(1000.0, least=0.0)
     energy_per_atom: bool = True
     huber: float = setting(0.0, least=0.0)
-    config_weights: dict[str, float] = setting({}, least=0.0, example="{ Default = 1.0, surface = 2.0 }")
+    config_weights: dict[str, float] = setting({}, least=0.0, example="{ default = 1.0, surface = 2.0 }")
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class TrainSettings(Settings):
     patience : int
         Stop after this many validations in a row without improvement; 0 never.
     max_hours : float
-        Stop after this time, as if all epochs were done; a resumed run continues.
+        Stop after this time, teachers and all, as Ctrl-C would, with checkpoint and report; a resumed run continues.
     validate_every : int
         Epochs between validations.
     checkpoint_minutes : float
@@ -310,6 +310,9 @@ class TrainSettings(Settings):
             raise SettingsError("[teachers] temperatures names none.")
         if loss.energy == loss.forces == loss.stress == 0:
             raise SettingsError("[loss] has no weight above zero: nothing would be learned.")
+        second = self.second_phase
+        if second.share > 0 and second.energy == second.forces == second.stress == 0:
+            raise SettingsError("[second_phase] has no weight above zero: nothing would be learned.")
 
     def relative_to(self, folder: Path) -> TrainSettings:
         """The same settings with all paths taken as relative to `folder`."""
