@@ -29,7 +29,7 @@ namespace {
 
 /// A neighbour list that several Python threads may hold: one at a time uses it.
 struct SharedNeighborList {
-    NeighborList list;
+    NeighborList list{NeighborList::Order::InSpace};
     std::mutex mutex;
 };
 
@@ -117,10 +117,12 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
             const std::scoped_lock lock(shared->mutex);
             shared->list.update(systems[0], potential.cutoff(), skin);
             potential.compute(shared->list.graph(), exchange, what, result);
+            restore_order(result, shared->list.order());
         } else {
             GraphBatch batch;
+            std::vector<std::vector<std::int32_t>> orders;
             for (std::size_t s = 0; s < systems.size(); ++s) {
-                NeighborList list;
+                NeighborList list(NeighborList::Order::InSpace);
                 try {
                     list.update(systems[s], potential.cutoff());
                 } catch (const Error& error) {
@@ -128,8 +130,11 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
                     throw Error("structure " + std::to_string(s) + ": " + error.what());
                 }
                 batch.append(list.graph());
+                orders.push_back(list.order());
             }
             potential.compute(batch.graph(), exchange, what, result);
+            for (std::size_t s = 0; s < systems.size(); ++s)
+                restore_order(result, orders[s], static_cast<std::size_t>(offsets.data()[s]));
         }
     }
     const py::ssize_t n = numbers.size();

@@ -21,6 +21,8 @@ namespace {
 constexpr double largest_coordinate = 1e10;
 /// Periodic images within reach of one atom; a cell that needs more is almost surely in the wrong unit.
 constexpr double most_images = 1e5;
+/// Fewer atoms than this fit into caches in any order.
+constexpr std::size_t least_ordered = 1000;
 
 std::string atom_name(const System& system, std::size_t i) {
     return "atom " + std::to_string(i) + " (" + element_symbol(system.atomic_numbers[i]) + ")";
@@ -110,6 +112,32 @@ Lattice enclose(std::array<Vec3, 3> vectors, const System& system, double radius
     return make_lattice(vectors);
 }
 
+/// Rows of atoms along a curve through cells of about half a cutoff (Morton's): `inside` are coordinates in [0, 1) of
+/// the box.
+std::vector<std::int32_t> along_curve(const std::vector<Vec3>& inside, const Vec3& heights, double cutoff) {
+    const auto spread = [](std::uint64_t x) {  // ten bits to every third place
+        x = (x | x << 16) & 0x30000ffULL;
+        x = (x | x << 8) & 0x300f00fULL;
+        x = (x | x << 4) & 0x30c30c3ULL;
+        return (x | x << 2) & 0x9249249ULL;
+    };
+    std::vector<std::pair<std::uint64_t, std::int32_t>> keys;
+    keys.reserve(inside.size());
+    for (const Vec3& x : inside) {
+        std::uint64_t key = 0;
+        for (std::size_t d = 0; d < 3; ++d) {
+            const double cells = std::clamp(std::floor(2.0 * heights[d] / cutoff), 1.0, 1024.0);
+            key |= spread(static_cast<std::uint64_t>(std::clamp(x[d] * cells, 0.0, cells - 1.0))) << d;
+        }
+        keys.emplace_back(key, static_cast<std::int32_t>(keys.size()));
+    }
+    std::sort(keys.begin(), keys.end());
+    std::vector<std::int32_t> order;
+    order.reserve(keys.size());
+    for (const auto& [key, atom] : keys) order.push_back(atom);
+    return order;
+}
+
 struct Pair {
     std::int32_t j;
     std::array<std::int32_t, 3> shift;
@@ -125,7 +153,8 @@ void NeighborList::update(const System& system, double cutoff, double skin) {
     }
     check_positions(system);
     if (!is_current(system, cutoff, skin)) search(system, cutoff, skin);
-    atomic_numbers_ = system.atomic_numbers;
+    atomic_numbers_.resize(system.atomic_numbers.size());
+    for (std::size_t i = 0; i < atomic_numbers_.size(); ++i) atomic_numbers_[i] = system.atomic_numbers[atom(i)];
     compute_edges(system);
 }
 
@@ -145,6 +174,7 @@ bool NeighborList::is_current(const System& system, double cutoff, double skin) 
 
 void NeighborList::search(const System& system, double cutoff, double skin) {
     searched_positions_.clear();
+    order_.clear();
     const std::size_t n = system.atomic_numbers.size();
     // The margin covers round-off in the check of who has moved how far.
     const double radius = (cutoff + skin) * (1.0 + 1e-9);
@@ -169,12 +199,21 @@ void NeighborList::search(const System& system, double cutoff, double skin) {
 
     Vec3 origin;
     const Lattice lattice = enclose(vectors, system, radius, origin);
+    const auto inside = [&](std::size_t i, std::size_t d) {
+        const double* x = &system.positions[3 * i];
+        return dot(lattice.reciprocal[d], {x[0] - origin[0], x[1] - origin[1], x[2] - origin[2]});
+    };
+    if (order_wanted_ == Order::InSpace && n >= least_ordered) {
+        std::vector<Vec3> wrapped(n);
+        for (std::size_t i = 0; i < n; ++i)
+            for (std::size_t d = 0; d < 3; ++d) wrapped[i][d] = inside(i, d) - std::floor(inside(i, d));
+        order_ = along_curve(wrapped, lattice.heights, cutoff);
+    }
     std::vector<std::array<double, 3>> turns(n);  // whole lattice vectors taken off each atom
     for (std::size_t i = 0; i < n; ++i) {
-        const double* x = &system.positions[3 * i];
-        const Vec3 from_origin = {x[0] - origin[0], x[1] - origin[1], x[2] - origin[2]};
+        const double* x = &system.positions[3 * atom(i)];
         for (std::size_t d = 0; d < 3; ++d) {
-            turns[i][d] = std::floor(dot(lattice.reciprocal[d], from_origin));
+            turns[i][d] = std::floor(inside(atom(i), d));
             for (std::size_t c = 0; c < 3; ++c) wrap_[3 * i + c] += turns[i][d] * lattice.vectors[d][c];
         }
         for (std::size_t c = 0; c < 3; ++c) wrapped_[3 * i + c] = x[c] - wrap_[3 * i + c];
@@ -226,7 +265,8 @@ void NeighborList::search(const System& system, double cutoff, double skin) {
 
 void NeighborList::compute_edges(const System& system) {
     const std::size_t n = system.atomic_numbers.size();
-    for (std::size_t k = 0; k < 3 * n; ++k) wrapped_[k] = system.positions[k] - wrap_[k];
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t c = 0; c < 3; ++c) wrapped_[3 * i + c] = system.positions[3 * atom(i) + c] - wrap_[3 * i + c];
     first_.assign(n + 1, 0);
     neighbor_.resize(pair_neighbor_.size());
     displacement_.resize(pair_shift_.size());
@@ -244,7 +284,7 @@ void NeighborList::compute_edges(const System& system) {
             const double r2 = x * x + y * y + z * z;
             if (r2 >= cutoff2) continue;
             if (r2 < overlap * overlap) {
-                throw Error(atom_name(system, i) + " and " + atom_name(system, j) + " overlap: they are " +
+                throw Error(atom_name(system, atom(i)) + " and " + atom_name(system, atom(j)) + " overlap: they are " +
                             number(std::sqrt(r2)) + " Å apart");
             }
             neighbor_[edge] = pair_neighbor_[p];
@@ -257,6 +297,21 @@ void NeighborList::compute_edges(const System& system) {
     }
     neighbor_.resize(edge);
     displacement_.resize(3 * edge);
+}
+
+void restore_order(Result& result, const std::vector<std::int32_t>& order, std::size_t begin) {
+    if (order.empty()) return;
+    const std::size_t rows = result.energies.size();
+    for (std::vector<double>* values :
+         {&result.energies, &result.forces, &result.virials, &result.centroid_virials, &result.features}) {
+        const std::size_t width = values->size() / rows;
+        if (width == 0) continue;
+        const auto first = values->begin() + static_cast<std::ptrdiff_t>(begin * width);
+        const std::vector<double> ordered(first, first + static_cast<std::ptrdiff_t>(order.size() * width));
+        for (std::size_t i = 0; i < order.size(); ++i)
+            std::copy_n(ordered.begin() + static_cast<std::ptrdiff_t>(i * width), width,
+                        first + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(order[i]) * width));
+    }
 }
 
 Graph NeighborList::graph() const {

@@ -93,7 +93,7 @@ struct Potential::Impl {
     std::unique_ptr<kernels::Evaluator> evaluator;
     std::vector<int> active;  // species indices of the current plan, ascending
     double table_error = 0;   // eV/Å, of the current tables
-    NeighborList neighbors;
+    NeighborList neighbors{NeighborList::Order::InSpace};
     std::vector<std::int32_t> species;  // [total] of the current graph, indices into active
 
     int index_of(std::int32_t z) const {
@@ -240,10 +240,12 @@ double Potential::prepare(std::span<const std::int32_t> atomic_numbers) {
 
 void Potential::compute(const System& system, const Properties& what, Result& result) {
     const std::scoped_lock lock(engine_mutex());
-    impl_->adopt(system.atomic_numbers);
     impl_->neighbors.update(system, impl_->model.cutoff);
+    const Graph graph = impl_->neighbors.graph();
+    impl_->adopt(graph.atomic_numbers);
     NoExchange none;
-    impl_->evaluator->compute(impl_->neighbors.graph(), impl_->species, none, what, result);
+    impl_->evaluator->compute(graph, impl_->species, none, what, result);
+    restore_order(result, impl_->neighbors.order());
 }
 
 void Potential::compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result) {

@@ -151,6 +151,52 @@ TEST_CASE("random cells agree with brute force", "[neighbors]") {
     }
 }
 
+TEST_CASE("many atoms come in an order of space, with the same neighbours", "[neighbors]") {
+    std::mt19937 rng(5);
+    for (const bool periodic : {true, false}) {
+        const System s = random_system(rng, 2000, {30, 0, 0, 3, 28, 0, -2, 1, 31}, {periodic, true, periodic});
+        NeighborList given, spatial(NeighborList::Order::InSpace);
+        given.update(s, 5.0, 0.5);
+        spatial.update(s, 5.0, 0.5);
+        const std::vector<std::int32_t>& order = spatial.order();
+        REQUIRE(given.order().empty());
+        REQUIRE(order.size() == 2000);
+        auto sorted = order;
+        std::sort(sorted.begin(), sorted.end());
+        for (std::int32_t i = 0; i < 2000; ++i) REQUIRE(sorted[static_cast<std::size_t>(i)] == i);
+
+        const Graph graph = spatial.graph();
+        std::vector<Edge> edges = edges_of(graph);
+        double apart_in_order = 0, apart_as_given = 0;  // mean distance in memory of atoms and their neighbours
+        for (Edge& e : edges) {
+            apart_in_order += std::abs(static_cast<double>(e.i - e.j));
+            e.i = order[static_cast<std::size_t>(e.i)];
+            e.j = order[static_cast<std::size_t>(e.j)];
+            apart_as_given += std::abs(static_cast<double>(e.i - e.j));
+        }
+        require_same(ordered(edges), edges_of(given.graph()));
+        CHECK(apart_in_order < 0.5 * apart_as_given);
+        for (std::size_t row = 0; row < 2000; ++row)
+            REQUIRE(graph.atomic_numbers[row] == s.atomic_numbers[static_cast<std::size_t>(order[row])]);
+
+        System moved = s;  // by less than the skin
+        for (double& x : moved.positions) x += 0.1 * std::sin(x);
+        given.update(moved, 5.0, 0.5);
+        spatial.update(moved, 5.0, 0.5);
+        CHECK(spatial.builds() == 1);
+        edges = edges_of(spatial.graph());
+        for (Edge& e : edges) {
+            e.i = order[static_cast<std::size_t>(e.i)];
+            e.j = order[static_cast<std::size_t>(e.j)];
+        }
+        require_same(ordered(edges), edges_of(given.graph()));
+    }
+    System overlapping = random_system(rng, 1500, {90, 0, 0, 0, 90, 0, 0, 0, 90}, {true, true, true});
+    std::copy_n(overlapping.positions.begin() + 3 * 7, 3, overlapping.positions.begin() + 3 * 1234);
+    NeighborList spatial(NeighborList::Order::InSpace);
+    CHECK_THROWS_WITH(spatial.update(overlapping, 5.0), Catch::Contains("atom 7 ") && Catch::Contains("atom 1234 "));
+}
+
 TEST_CASE("edges come sorted and in pairs", "[neighbors]") {
     std::mt19937 rng(2);
     const System s = random_system(rng, 30, cube, {true, true, true});

@@ -3,7 +3,10 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from structures import random_atoms, random_rotation
+
+import equipot
 
 PROPERTIES = ("energy", "energies", "forces", "virial", "virials", "centroid_virials")
 
@@ -63,6 +66,28 @@ def test_permutation(any_potential):
         close(after[name], before[name], scale)
     for name in ("energies", "forces", "virials", "centroid_virials"):
         close(after[name], before[name][order], scale)
+
+
+def test_permutation_of_many(potential):
+    """So many that they are computed in an order of space: alone, among others, and with neighbours that are kept."""
+    rng = np.random.default_rng(5)
+    grid = np.stack(np.meshgrid(*3 * [np.arange(11)], indexing="ij"), axis=-1).reshape(-1, 3)
+    symbols = [potential.species[k % len(potential.species)] for k in range(len(grid))]
+    positions = 2.4 * grid + rng.uniform(-0.35, 0.35, grid.shape)
+    atoms = Atoms(symbols, positions, cell=3 * [2.4 * 11], pbc=True)
+    order, small = rng.permutation(len(atoms)), random_atoms(5, potential.species, 7)
+    before = potential.compute(atoms, (*PROPERTIES, "features"))
+    _, after, _ = potential.compute([small, atoms[order], small], (*PROPERTIES, "features"))
+    scale = scale_of(before)
+    for name in (*PROPERTIES, "features"):
+        close(after[name], before[name] if name in ("energy", "virial") else before[name][order], scale)
+    moving = atoms[order]
+    moving.calc = equipot.Calculator(potential)
+    for step in range(2):
+        moving.positions += 0.05 * np.sin(moving.positions + step)
+        found = potential.compute(moving, ("forces", "energies"))
+        close(moving.get_forces(), found["forces"], scale)
+        close(moving.get_potential_energies(), found["energies"], scale)
 
 
 def test_supercell(any_potential):
