@@ -1,4 +1,4 @@
-"""Time of a step of dynamics on many devices, foretold from a few constants; table and picture.
+"""Time of a step of dynamics on many devices, predicted from a few constants; table and picture.
 
     python benchmarks/scaling_model.py [--machine NAME] [--time-per-atom µs] [--save PAGE.md] [--picture FILE.png]
 
@@ -162,7 +162,7 @@ def main() -> None:
     text = page(machine, matter, sizes, devices)
     print(text)
     if arguments.save:
-        arguments.save.write_text("# Scaling foretold\n\n" + text)
+        arguments.save.write_text("# Predicted scaling\n\n" + text)
     if arguments.picture:
         picture(arguments.picture, machine, matter, sizes, devices)
 

@@ -71,7 +71,8 @@ struct SumVirial {
 /// the threads of a team, neighbours' adjoints and forces are added atomically, each layer is one kernel on the way
 /// there and one on the way back, the last layer one for both.
 ///
-/// Who has atoms on the device calls `compute` with its views:
+/// Who has atoms on the device, and has equipot as a part of its build (add_subdirectory: these headers are not
+/// installed), calls `compute` with its views:
 ///
 ///     Potential potential(model, {.precision = Precision::Mixed, .device = "gpu"});
 ///     potential.prepare(atomic_numbers);   // once: tables as fine as they need be; see prepared_species() for numbers

@@ -8,8 +8,8 @@ Syntax
     pair_coeff * * FILE ELEMENT1 ELEMENT2 ...
 
   head       which head of the model; needed only when the model has several        default: the only head
-  precision  arithmetic of the model: double, float, or mixed: float with sums of    default: double
-             energies, forces and virials in double
+  precision  arithmetic of the model: double, or mixed: float with sums of           default: double
+             energies, forces and virials in double (float means the same)
   radial     splined: radial functions from tables made at start, their error is    default: splined
              printed; exact: evaluated for every pair of atoms, slow, for checks
   device     gpu: the model runs on the GPU that this build is for; its first step      default: cpu

@@ -135,7 +135,7 @@ def golden(
 data_app = typer.Typer(help="Look through reference data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-_EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; recognised by itself if left out.")]
+_EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; recognised automatically if left out.")]
 _ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
 _StressKey = Annotated[str | None, typer.Option(help="Key of the stresses, eV/Å³ with tension positive.")]
 _VirialKey = Annotated[str | None, typer.Option(help="Key of the virials, eV.")]

@@ -17,7 +17,7 @@ _GROUP, _GROUPS = 120, 40
 _MAX_NUMBERS = 4_000_000
 
 
-# What the energy change is, divided by what the forces foretell, when one of them is in another unit.
+# What the energy change is, divided by what the forces predict, when one of them is in another unit.
 _ENERGY_FACTORS = {
     "the forces have the opposite sign (they are gradients)": -1.0,
     "the energies seem to be in Hartree and the forces in eV/Å": 1 / 27.2114,
@@ -44,7 +44,7 @@ class Pairs:
     change
         Of the energy, eV.
     by_forces, by_virial
-        What the mean of both structures' forces and virials foretell of it, eV.
+        What the mean of both structures' forces and virials predict of it, eV.
     atoms
         Atoms in the structures.
     size
@@ -178,7 +178,7 @@ def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
         return Finding(
             "ok",
             "energy units",
-            f"energies follow the forces in {count} pairs of similar structures ({slope:.2f} of what they foretell)",
+            f"energies follow the forces in {count} pairs of similar structures ({slope:.2f} of what they predict)",
         )
     where = np.flatnonzero(usable)[large]
     sources = tuple(dataset[int(pairs.first[i])].source for i in where[:3])
@@ -194,8 +194,8 @@ def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
     return Finding(
         "error",
         "energy units",
-        f"between similar structures the energy changes by {slope:.3g} times what the forces foretell ({count} pairs): "
-        f"{guess}; convert them to eV and eV/Å, or name the right keys",
+        f"energy differences between similar structures are {slope:.3g} times those that the forces predict ({count} "
+        f"pairs): {guess}; convert them to eV and eV/Å, or name the right keys",
         sources,
     )
 
@@ -210,16 +210,16 @@ def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: N
         return Finding(
             "warning",
             "energy units",
-            "between similar structures the energy changes in ways that the forces do not foretell at all "
+            "energy differences between similar structures have nothing to do with those that the forces predict "
             f"({len(change)} "
             "pairs); look whether energies, forces and structures are in the same order and from one calculation",
         )
     if alike < 0.4:
         return None
-    # What scatters does so around less than what the forces foretell: by a half where the correlation is 0.6.
+    # What scatters does so around less than what the forces predict: by a half where the correlation is 0.6.
     slope = float(change @ foretold / (foretold @ foretold))
     if 0.15 < slope < 2.0:
-        text = f"energies roughly follow the forces in {len(change)} pairs ({slope:.2f} of what they foretell)"
+        text = f"energies roughly follow the forces in {len(change)} pairs ({slope:.2f} of what they predict)"
         return Finding("ok", "energy units", text)
     if slope < 0:
         guess = "the forces seem to have the opposite sign (to be gradients)"
@@ -230,7 +230,7 @@ def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: N
     return Finding(
         "warning",
         "energy units",
-        f"between similar structures the energy changes by about {slope:.2g} times what the forces foretell "
+        f"energy differences between similar structures are about {slope:.2g} times those that the forces predict "
         f"({len(change)} pairs): {guess}; eV and eV/Å are expected",
     )
 
@@ -253,14 +253,14 @@ def _energies_and_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
                     "ok",
                     "stress",
                     f"energies follow the stresses in {count} pairs of strained structures ({slope:.2f} of what they "
-                    "foretell)",
+                    "predict)",
                 )
             sources = tuple(dataset[int(pairs.first[i])].source for i in np.flatnonzero(known)[large][:3])
             guess = unit_of_stress(1 / slope) or "they seem to be in another unit or from another calculation"
             return Finding(
                 "error",
                 "stress",
-                f"between strained structures the energy changes by {slope:.3g} times what the stresses foretell "
+                f"energy differences between strained structures are {slope:.3g} times those that the stresses predict "
                 f"({count} "
                 f"pairs): {guess}; convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
                 sources,

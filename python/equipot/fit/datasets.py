@@ -33,7 +33,7 @@ class DataSettings(Settings):
         Share of the structures of `train` taken for validation when there are no files for it; 0 validates on the
         training data itself.
     energy_key, forces_key, stress_key, virial_key : str
-        Names of the labels in the files; found by themselves if left out.
+        Names of the labels in the files; recognised automatically if left out.
     config_type_key : str
         Name of the entry that sorts structures into groups with errors and weights of their own.
     atomic_energies : table of float

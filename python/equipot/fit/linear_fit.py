@@ -196,8 +196,8 @@ class LinearFit:
             f"{kind} {weight:.3g}" for kind, weight in zip(("energy", "forces", "virial"), s.weights, strict=True)
         )
         self.console.print(
-            f"Solved after {time.monotonic() - self.began:.0f} s: strength of the prior {s.strength:.2g}, weights {w}; "
-            f"the data determine {s.effective:.0f} of {len(s.coefficients)} coefficients."
+            f"Solved after {time.monotonic() - self.began:.0f} s: regularisation {s.strength:.2g}, weights {w}; "
+            f"{s.effective:.0f} effective parameters of {len(s.coefficients)}."
         )
         for note in self.notes:
             self.console.print(note, markup=False)

@@ -118,7 +118,7 @@ def _teach(
         if unfinished or len(trained) < count:
             return (unfinished or [one.model for one in trained])[0]
         paths += [one.model for one in trained]
-    display.note(f"\nDynamics with the mean of {len(paths)} teachers …")
+    display.note(f"\nDynamics with the mean of {len(paths)} teachers, to label structures that the data lack …")
     made = teach(Teachers(paths, settings.precision), data.train, settings.teachers, settings.seed, stopped)
     if made is None:
         display.note(f"Stopped by {stopped()} before anything was taught; go on with --resume.")

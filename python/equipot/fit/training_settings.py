@@ -29,9 +29,9 @@ class ModelSettings(Settings):
     hidden_l : int
         Largest degree of the features between layers: 0 (fast), 1 or 2.
     correlation : int
-        Highest power of the density; 3 describes four bodies per layer.
+        Correlation order ν: products of up to so many densities; 3 describes four bodies per layer.
     radial_functions : int
-        Number of waves in the distance that the radial networks start from.
+        Number of radial basis functions (Bessel), which the radial networks start from.
     envelope : int
         Exponent of the polynomial that takes them to zero at the cutoff.
     radial_widths : list of int
@@ -39,11 +39,10 @@ class ModelSettings(Settings):
     readout_width : int
         Hidden width of the last layer's readout; 0 makes it linear. The other layers' readouts are linear.
     transform : str
-        "agnesi" takes distances in units that lie half-way between one for all and covalent radii, elements of about
-        one size sharing them, and resolves bonds finely and what lies beyond less so: molecules err less, above all
-        where they are hotter than the data, for a quarter more time of training where elements of several sizes meet.
-        "none" uses distances as they are. Left out, it is "agnesi" with radial networks and "none" with linear maps,
-        which have no more than the radial functions themselves to resolve with.
+        "agnesi" is Agnesi's transform of distances, with radii half-way between one for all elements and their covalent
+        radii: bonds are resolved finely, what lies beyond less so. Errors of molecules are lower, above all where they
+        are hotter than the data; training takes a quarter longer where elements of several sizes meet. "none" uses
+        distances as they are. Left out, it is "agnesi" with radial networks and "none" with linear maps.
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy within some eV of
         what it should be in copies of structures that are compressed, have two atoms closer than in the data or a bond
