@@ -121,3 +121,9 @@ def test_only_periodic_structures_have_them() -> None:
     methane = Structure(molecule("CH4"), -1.0, source="memory#2")
     assert not descents([without, alone, methane]).possible
     assert descents(crystals(1)).possible
+    # nothing in the data tells how close atoms may be
+    assert not Descents(crystals(1), {}, CUTOFF, 0.5, seed=1).possible
+
+
+def test_species_that_never_meet_end_the_search(tmp_path: Path) -> None:
+    assert Descents(crystals(1), {(1, 1): 0.7}, CUTOFF, 0.5, seed=1).run(trainer(tmp_path), 1000) == 0

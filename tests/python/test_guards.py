@@ -17,7 +17,7 @@ from equipot.data import DataSet, Structure
 from equipot.fit import train
 from equipot.fit.bonds import bonds_apart
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import Guard, guards, shortest_contacts, shortest_distances
+from equipot.fit.guards import Guard, guards, insertion_limits, shortest_contacts, shortest_distances
 from equipot.fit.losses import Errors, Labels, Weights, loss
 
 
@@ -156,6 +156,15 @@ def test_an_atom_is_put_into_the_midst_of_others() -> None:
             assert guard.tolerance == pytest.approx(2.0 + 0.2 * (5.0 + wall))
             inserted += 1
     assert inserted > 15
+
+
+def test_walls_of_inserted_atoms_leave_room_for_bonds() -> None:
+    """Hydrogens of two molecules are never closer than 1.5 Å in the data, and yet may bind at 0.74."""
+    limits = insertion_limits({(1, 1): 1.5, (1, 8): 0.9, (3, 3): 2.0, (14, 14): 2.1})
+    assert limits[1, 1, 1] == pytest.approx(0.95 * 0.62)
+    assert limits[1, 8, 1] == pytest.approx(0.9)
+    assert limits[3, 3, 1] == 2.0
+    assert limits[14, 14, 1] == 2.1
 
 
 def test_a_bulk_is_compressed_and_the_same_seed_gives_the_same() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from equipot import _equipot
 from equipot.data import Structure
 from equipot.fit.bonds import Indices, Mask
-from equipot.fit.guards import Contact, Guard, insert, inserted
+from equipot.fit.guards import Guard, insert, inserted, insertion_limits
 from equipot.fit.objective import graph_set
 
 Array = NDArray[np.float64]
@@ -69,18 +69,20 @@ class Descents:
         self.guards: list[Guard] = []
         self._found: list[tuple[int, Array]] = []  # where they began, and where they have come to
         self._dataset, self._cutoff, self._closest, self._seed = dataset, cutoff, closest, seed
-        self._limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()}
+        self._limits = insertion_limits(shortest)
         self._pool = [
             place
             for place, s in enumerate(dataset)
             if s.energy is not None and 1 < len(s) <= _MOST_ATOMS and s.atoms.pbc.any()
         ]
+        atoms = sum(len(dataset[place]) for place in self._pool)
+        self._together = max(_TOGETHER * len(self._pool) // max(atoms, 1), 1)
         self._round = 0
 
     @property
     def possible(self) -> bool:
         """Whether there are structures to begin with, and room for more guards."""
-        return bool(self._pool) and len(self.guards) < _MOST
+        return bool(self._pool) and bool(self._limits) and len(self.guards) < _MOST
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
         """Let atoms down with the engine's weights, for about so many evaluations; how many guards that gives."""
@@ -89,15 +91,14 @@ class Descents:
         before = len(self.guards)
         enough = before + max(8, len(self._pool) // _STRUCTURES_PER_GUARD)
         while evaluations > 0 and len(self.guards) < enough:
-            going: list[_Descent] = []
-            while sum(len(d.atoms) for d in going) < _TOGETHER and len(going) * _STEPS < evaluations:
-                going += self._begin(rng)
+            draws = [self._begin(rng) for _ in range(int(np.clip(evaluations // _STEPS, 1, self._together)))]
+            going = [descent for descent in draws if descent is not None]
+            evaluations -= len(draws) - len(going)
             for _ in range(_STEPS):
-                going = self._evaluate(trainer, going)
-                evaluations -= len(going)
                 if not going:
                     break
-            evaluations -= 1
+                evaluations -= len(going)
+                going = self._evaluate(trainer, going)
         return len(self.guards) - before
 
     def state(self) -> dict[str, Any]:
@@ -114,14 +115,14 @@ class Descents:
         self._found = [(int(p), x) for p, x in zip(state["places"], state["guards"].values(), strict=True)]
         self.guards = [self._guard(place, positions) for place, positions in self._found]
 
-    def _begin(self, rng: np.random.Generator) -> list[_Descent]:
-        """One descent, if what is drawn can be one."""
+    def _begin(self, rng: np.random.Generator) -> _Descent | None:
+        """A descent, if what is drawn can be one."""
         place = self._pool[int(rng.integers(len(self._pool)))]
         atoms = self._dataset[place].atoms.copy()
         atom = insert(atoms, self._limits, rng)
         if atom is None:
-            return []
-        return [_Descent(place, atoms, atoms.get_distances(atom, range(len(atoms)), mic=True) < _AROUND)]
+            return None
+        return _Descent(place, atoms, atoms.get_distances(atom, range(len(atoms)), mic=True) < _AROUND)
 
     def _evaluate(self, trainer: _equipot.Trainer, going: list[_Descent]) -> list[_Descent]:
         """Take a step with each; those that go on."""

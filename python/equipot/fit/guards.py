@@ -17,7 +17,8 @@ pulled apart, by up to 1.2 Å; the parts stay as they are.
 
 In crystals and other bulk one atom is also put into the midst of others, near one of them and as it comes to the rest.
 That costs 5 eV, known to 2, beside the walls of all whom it meets: a model that knows pairs need not know what two or
-more of them at once do.
+more of them at once do. Non-metals may bind there, though none of their kind is bound in the data: their walls begin at
+0.95 of the sum of covalent radii at most.
 
 Where a model is trained, its energy may be below a guard's by twice what that is known to, and above what the copied
 structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
@@ -54,6 +55,7 @@ _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
 _INSERTION, _INSERTION_KNOWN = 5.0, 2.0  # eV, what putting an atom elsewhere costs
+_COMPRESSED = 0.95  # of the sum of covalent radii; bonds this short cost little
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
@@ -106,6 +108,7 @@ def guards(
         bulk = [s for s in bulk if s.atoms.pbc.any()]
     takers = hydrogen_takers(labelled if contacts is not None else [])
     limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | dict(contacts or {})
+    anywhere = insertion_limits(shortest)
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -121,8 +124,8 @@ def guards(
             gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
             known = 0.5 * n
         elif atoms.pbc.any() and number // 2 % 2:
-            if insert(atoms, limits, rng) is not None and not len(neighbors("i", atoms, closest)):
-                made.append(inserted(structure, atoms, limits, f"guard from {structure.source}"))
+            if insert(atoms, anywhere, rng) is not None and not len(neighbors("i", atoms, closest)):
+                made.append(inserted(structure, atoms, anywhere, f"guard from {structure.source}"))
             continue
         else:
             turn = (number // 4 if atoms.pbc.any() else number // 2 if len(bulk) > 0 else number) % 4
@@ -148,6 +151,16 @@ def _guard(structure: Structure, atoms: Atoms, gain: float, known: float, source
     copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
     tolerance = known + 0.2 * gain
     return Guard(copied, tolerance, structure.energy + 3 * gain + 2 * tolerance)
+
+
+def insertion_limits(shortest: Mapping[tuple[int, int], float]) -> dict[Contact, float]:
+    """Below which distance, Å, an atom that was put elsewhere meets a wall, by species."""
+    limits: dict[Contact, float] = {}
+    for (a, b), distance in shortest.items():
+        may_bind = bool(covalent(np.array([a]), np.array([b]))[0])
+        bond = _COMPRESSED * float(covalent_radii[a] + covalent_radii[b])
+        limits[a, b, 1] = min(distance, bond) if may_bind else distance
+    return limits
 
 
 def insert(atoms: Atoms, limits: Mapping[Contact, float], rng: np.random.Generator) -> int | None:
