@@ -5,7 +5,9 @@
 //
 // (Kingma and Ba 2015; Reddi et al. 2018; Jordan et al. 2024), with O(X) = X (XᵀX)^(-1/2), nearly, by iterations of
 // Newton and Schulz: all directions of a matrix learn at one pace, also those whose gradients are small. ρ makes the
-// entries of O as large as Adam's steps (Liu et al., arXiv:2502.16982). SPDX-License-Identifier: MIT
+// entries of O as large as Adam's steps (Liu et al., arXiv:2502.16982).
+//
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <algorithm>

@@ -158,12 +158,11 @@ py::dict compute(Potential& potential, const Input<std::int32_t>& numbers, const
 }
 
 /// All pairs of atoms within a cutoff: i, j, and from i to j, Å.
-py::tuple neighbors(const Input<double>& positions, const Input<double>& cell, const Input<bool>& periodic,
-                    double cutoff) {
-    if (positions.size() % 3 != 0 || cell.size() != 9 || periodic.size() != 3)
+py::tuple neighbors(const Input<std::int32_t>& numbers, const Input<double>& positions, const Input<double>& cell,
+                    const Input<bool>& periodic, double cutoff) {
+    if (positions.size() != 3 * numbers.size() || cell.size() != 9 || periodic.size() != 3)
         throw Error("the arrays that describe the atoms do not fit together");
-    const auto n = static_cast<std::size_t>(positions.size() / 3);
-    const std::vector<std::int32_t> numbers(n, 1);
+    const auto n = static_cast<std::size_t>(numbers.size());
     NeighborList list;
     {
         const py::gil_scoped_release release;
@@ -202,7 +201,7 @@ void define(py::module_& m) {
     m.def("threads", &threads);
     m.def("element_symbol", &element_symbol, "atomic_number"_a);
     m.def("atomic_number", &atomic_number, "symbol"_a);
-    m.def("neighbors", &neighbors, "positions"_a, "cell"_a, "periodic"_a, "cutoff"_a);
+    m.def("neighbors", &neighbors, "numbers"_a, "positions"_a, "cell"_a, "periodic"_a, "cutoff"_a);
 
     py::class_<SharedNeighborList>(m, "NeighborList")
         .def(py::init<>())

@@ -471,11 +471,8 @@ Model read_model(const std::string& path) {
     const std::streamoff size = file.tellg();
     if (size < 0) throw Error("cannot read the model file '" + path + "'");
     // What is no model need not fit into memory to be refused.
-    std::uint64_t header = 0;
-    char first = 0;
-    file.seekg(0);
-    if (size < 9 || !file.read(reinterpret_cast<char*>(&header), 8) || !file.get(first) || first != '{' ||
-        header > static_cast<std::uint64_t>(size) - 8)
+    char first = '{';  // of the header, after its length
+    if (size > 8 && (!file.seekg(8) || !file.get(first) || first != '{'))
         throw Error("model file '" + path +
                     "' is damaged or not an equipot model: it does not begin as a safetensors file does");
     std::vector<char> bytes(static_cast<std::size_t>(size));

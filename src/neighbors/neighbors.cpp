@@ -112,9 +112,8 @@ Lattice enclose(std::array<Vec3, 3> vectors, const System& system, double radius
     return make_lattice(vectors);
 }
 
-/// Rows of atoms along a curve through cells of about half a cutoff (Morton's): `inside` are coordinates in [0, 1) of
-/// the box.
-std::vector<std::int32_t> along_curve(const std::vector<Vec3>& inside, const Vec3& heights, double cutoff) {
+/// Rows of atoms along a curve through cells of about half a cutoff (Morton's), from their fractional coordinates.
+std::vector<std::int32_t> along_curve(const std::vector<Vec3>& fractional, const Vec3& heights, double cutoff) {
     const auto spread = [](std::uint64_t x) {  // ten bits to every third place
         x = (x | x << 16) & 0x30000ffULL;
         x = (x | x << 8) & 0x300f00fULL;
@@ -122,12 +121,14 @@ std::vector<std::int32_t> along_curve(const std::vector<Vec3>& inside, const Vec
         return (x | x << 2) & 0x9249249ULL;
     };
     std::vector<std::pair<std::uint64_t, std::int32_t>> keys;
-    keys.reserve(inside.size());
-    for (const Vec3& x : inside) {
+    keys.reserve(fractional.size());
+    Vec3 cells;
+    for (std::size_t d = 0; d < 3; ++d) cells[d] = std::clamp(std::floor(2.0 * heights[d] / cutoff), 1.0, 1024.0);
+    for (const Vec3& x : fractional) {
         std::uint64_t key = 0;
         for (std::size_t d = 0; d < 3; ++d) {
-            const double cells = std::clamp(std::floor(2.0 * heights[d] / cutoff), 1.0, 1024.0);
-            key |= spread(static_cast<std::uint64_t>(std::clamp(x[d] * cells, 0.0, cells - 1.0))) << d;
+            const double cell = std::clamp((x[d] - std::floor(x[d])) * cells[d], 0.0, cells[d] - 1.0);
+            key |= spread(static_cast<std::uint64_t>(cell)) << d;
         }
         keys.emplace_back(key, static_cast<std::int32_t>(keys.size()));
     }
@@ -199,21 +200,19 @@ void NeighborList::search(const System& system, double cutoff, double skin) {
 
     Vec3 origin;
     const Lattice lattice = enclose(vectors, system, radius, origin);
-    const auto inside = [&](std::size_t i, std::size_t d) {
+    std::vector<Vec3> fractional(n);  // in the system's order
+    for (std::size_t i = 0; i < n; ++i) {
         const double* x = &system.positions[3 * i];
-        return dot(lattice.reciprocal[d], {x[0] - origin[0], x[1] - origin[1], x[2] - origin[2]});
-    };
-    if (order_wanted_ == Order::InSpace && n >= least_ordered) {
-        std::vector<Vec3> wrapped(n);
-        for (std::size_t i = 0; i < n; ++i)
-            for (std::size_t d = 0; d < 3; ++d) wrapped[i][d] = inside(i, d) - std::floor(inside(i, d));
-        order_ = along_curve(wrapped, lattice.heights, cutoff);
+        const Vec3 from_origin = {x[0] - origin[0], x[1] - origin[1], x[2] - origin[2]};
+        for (std::size_t d = 0; d < 3; ++d) fractional[i][d] = dot(lattice.reciprocal[d], from_origin);
     }
+    if (order_wanted_ == Order::InSpace && n >= least_ordered)
+        order_ = along_curve(fractional, lattice.heights, cutoff);
     std::vector<std::array<double, 3>> turns(n);  // whole lattice vectors taken off each atom
     for (std::size_t i = 0; i < n; ++i) {
         const double* x = &system.positions[3 * atom(i)];
         for (std::size_t d = 0; d < 3; ++d) {
-            turns[i][d] = std::floor(inside(atom(i), d));
+            turns[i][d] = std::floor(fractional[atom(i)][d]);
             for (std::size_t c = 0; c < 3; ++c) wrap_[3 * i + c] += turns[i][d] * lattice.vectors[d][c];
         }
         for (std::size_t c = 0; c < 3; ++c) wrapped_[3 * i + c] = x[c] - wrap_[3 * i + c];

@@ -296,12 +296,7 @@ def _duplicates(dataset: DataSet) -> list[Finding]:
     same: list[str] = []
     different: list[str] = []
     for i, s in enumerate(dataset):
-        # Atoms alone are the same wherever they are. The digits are those of files with few of them.
-        alone = len(s) == 1 and not np.any(s.atoms.pbc)
-        place = np.zeros(3) if alone else np.round(s.atoms.positions, 4) + 0.0
-        cell = np.round(np.asarray(s.atoms.cell), 4) + 0.0 if np.any(s.atoms.pbc) else np.zeros(3)
-        key = (s.atoms.numbers.tobytes(), place.tobytes(), cell.tobytes(), s.atoms.pbc.tobytes())
-        j = first.setdefault(key, i)
+        j = first.setdefault(s.geometry, i)
         if j != i:
             other = dataset[j]
             name = f"{other.source} = {s.source}"

@@ -16,7 +16,6 @@ from equipot.units import GPA
 _GROUP, _GROUPS = 120, 40
 _MAX_NUMBERS = 4_000_000
 
-
 # What the energy change is, divided by what the forces predict, when one of them is in another unit.
 _ENERGY_FACTORS = {
     "the forces have the opposite sign (they are gradients)": -1.0,

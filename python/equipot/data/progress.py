@@ -29,7 +29,7 @@ def progress_bar(text: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 @contextmanager
-def without_bars(quiet: bool = True) -> Iterator[None]:
+def without_bars(quiet: bool) -> Iterator[None]:
     """Show no bars within, if `quiet`."""
     token = _quiet.set(quiet or _quiet.get())
     try:

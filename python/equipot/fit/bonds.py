@@ -87,8 +87,8 @@ def neighbors(quantities: str, atoms: Atoms, cutoff: float) -> Any:
     if cutoff <= 0 or len(atoms) == 0:
         i, j, D = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
     else:
-        positions, cell = np.asarray(atoms.positions, dtype=np.float64), np.asarray(atoms.cell, dtype=np.float64)
-        i, j, D = _equipot.neighbors(positions, cell, np.asarray(atoms.pbc, dtype=bool), cutoff)
+        numbers, cell = atoms.numbers.astype(np.int32), np.asarray(atoms.cell, dtype=np.float64)
+        i, j, D = _equipot.neighbors(numbers, atoms.positions, cell, np.asarray(atoms.pbc, dtype=bool), cutoff)
     found = {"i": i, "j": j, "D": D, "d": np.linalg.norm(D, axis=1)}
     chosen = tuple(found[name] for name in quantities)
     return chosen if len(chosen) > 1 else chosen[0]

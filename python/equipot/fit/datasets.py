@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
 from equipot import EquipotError
@@ -147,13 +146,11 @@ def read_sets(data: DataSettings, seed: int) -> DataSets:
 def _overlaps(sets: dict[str, DataSet]) -> list[Finding]:
     """Structures that two sets have in common, whose errors would be those of a fit that knows them."""
     found: list[Finding] = []
-    known: dict[bytes, str] = {}
+    known: dict[tuple[bytes, ...], str] = {}
     for name, data in sets.items():
         common: dict[str, list[str]] = {}
         for s in data:
-            atoms = s.atoms
-            key = b"".join(np.ascontiguousarray(x).tobytes() for x in (atoms.numbers, atoms.positions, atoms.cell))
-            other = known.setdefault(key, name)
+            other = known.setdefault(s.geometry, name)
             if other != name:
                 common.setdefault(other, []).append(s.source)
         for other, sources in common.items():

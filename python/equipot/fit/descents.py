@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from equipot import _equipot
 from equipot.data import Structure
 from equipot.fit.bonds import Indices, Mask
-from equipot.fit.guards import Guard, insert, inserted, insertion_limits
+from equipot.fit.guards import Guard, insert, insertion, insertion_limits, raised
 from equipot.fit.objective import graph_set
+from equipot.fit.searches import Search
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ _AT_REST = 0.2  # eV/Å
 _AROUND = 4.0  # Å
 _RELAXATION = 0.1  # eV per atom
 _TOGETHER = 2000  # atoms
-_MOST_ATOMS, _MOST = 500, 2000  # of a structure; guards
+_MOST_ATOMS = 500  # of a structure
 _STRUCTURES_PER_GUARD = 8  # of a round: more of them would not be trained on before the next
 
 
@@ -41,7 +41,7 @@ class _Descent:
     moves: Mask
 
 
-class Descents:
+class Descents(Search):
     """Descents from structures of the data, and the guards that they have led to.
 
     Parameters
@@ -66,23 +66,17 @@ class Descents:
         closest: float,
         seed: int,
     ) -> None:
-        self.guards: list[Guard] = []
-        self._found: list[tuple[int, Array]] = []  # where they began, and where they have come to
         self._dataset, self._cutoff, self._closest, self._seed = dataset, cutoff, closest, seed
         self._limits = insertion_limits(shortest)
-        self._pool = [
-            place
-            for place, s in enumerate(dataset)
-            if s.energy is not None and 1 < len(s) <= _MOST_ATOMS and s.atoms.pbc.any()
-        ]
+        super().__init__(
+            [
+                place
+                for place, s in enumerate(dataset)
+                if self._limits and s.energy is not None and 1 < len(s) <= _MOST_ATOMS and s.atoms.pbc.any()
+            ]
+        )
         atoms = sum(len(dataset[place]) for place in self._pool)
         self._together = max(_TOGETHER * len(self._pool) // max(atoms, 1), 1)
-        self._round = 0
-
-    @property
-    def possible(self) -> bool:
-        """Whether there are structures to begin with, and room for more guards."""
-        return bool(self._pool) and bool(self._limits) and len(self.guards) < _MOST
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
         """Let atoms down with the engine's weights, for about so many evaluations; how many guards that gives."""
@@ -100,20 +94,6 @@ class Descents:
                 evaluations -= len(going)
                 going = self._evaluate(trainer, going)
         return len(self.guards) - before
-
-    def state(self) -> dict[str, Any]:
-        """What a run needs to go on."""
-        return {
-            "round": self._round,
-            "places": [place for place, _ in self._found],
-            "guards": {str(i): positions for i, (_, positions) in enumerate(self._found)},
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
-        self._round = int(state["round"])
-        self._found = [(int(p), x) for p, x in zip(state["places"], state["guards"].values(), strict=True)]
-        self.guards = [self._guard(place, positions) for place, positions in self._found]
 
     def _begin(self, rng: np.random.Generator) -> _Descent | None:
         """A descent, if what is drawn can be one."""
@@ -138,8 +118,7 @@ class Descents:
             guard = self._guard(descent.place, descent.atoms.positions)
             assert guard.structure.energy is not None
             if energy < guard.structure.energy - 2 * guard.tolerance:
-                self.guards.append(guard)
-                self._found.append((descent.place, descent.atoms.positions.copy()))
+                self._keep(descent.place, guard)
                 continue
             force = np.where(descent.moves[:, None], force, 0.0)
             most = float(np.linalg.norm(force, axis=1).max())
@@ -153,4 +132,5 @@ class Descents:
         atoms = source.atoms.copy()
         atoms.positions[:] = positions
         moved: Indices = np.flatnonzero(np.abs(positions - source.atoms.positions).max(axis=1) > 0)
-        return inserted(source, atoms, self._limits, f"descent from {source.source}", _RELAXATION * len(moved))
+        gain, known = insertion(atoms, self._limits)
+        return raised(source, atoms, gain, known + 0.5 * _RELAXATION * len(moved), f"descent from {source.source}")

@@ -124,9 +124,9 @@ def guards(
             gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
             known = 0.5 * n
         elif atoms.pbc.any() and number // 2 % 2:
-            if insert(atoms, anywhere, rng) is not None and not len(neighbors("i", atoms, closest)):
-                made.append(inserted(structure, atoms, anywhere, f"guard from {structure.source}"))
-            continue
+            if insert(atoms, anywhere, rng) is None:
+                continue
+            gain, known = insertion(atoms, anywhere)
         else:
             turn = (number // 4 if atoms.pbc.any() else number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
@@ -141,11 +141,11 @@ def guards(
             gain = _wall(atoms, apart, limits) + (0.0 if apart is None else _strain(structure.atoms, atoms))
         if len(neighbors("i", atoms, closest)) > 0:
             continue
-        made.append(_guard(structure, atoms, gain, known, f"guard from {structure.source}"))
+        made.append(raised(structure, atoms, gain, known, f"guard from {structure.source}"))
     return made
 
 
-def _guard(structure: Structure, atoms: Atoms, gain: float, known: float, source: str) -> Guard:
+def raised(structure: Structure, atoms: Atoms, gain: float, known: float, source: str) -> Guard:
     """A guard that stands higher than a structure by a gain that is known to so much and a fifth, eV."""
     assert structure.energy is not None
     copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
@@ -172,11 +172,9 @@ def insert(atoms: Atoms, limits: Mapping[Contact, float], rng: np.random.Generat
     return int(i) if d > 0 else None
 
 
-def inserted(
-    structure: Structure, atoms: Atoms, limits: Mapping[Contact, float], source: str, relaxation: float = 0.0
-) -> Guard:
-    """The guard where one atom of a structure lies elsewhere, and others have moved, which gives `relaxation`, eV."""
-    return _guard(structure, atoms, _INSERTION + _wall(atoms, None, limits), _INSERTION_KNOWN + relaxation / 2, source)
+def insertion(atoms: Atoms, limits: Mapping[Contact, float]) -> tuple[float, float]:
+    """What it costs that one atom lies elsewhere, and what that is known to besides a fifth, eV."""
+    return _INSERTION + _wall(atoms, None, limits), _INSERTION_KNOWN
 
 
 def _push(atoms: Atoms, cutoff: float, limits: Mapping[Contact, float], rng: np.random.Generator) -> bool:

@@ -23,6 +23,7 @@ from equipot import _equipot
 from equipot.data import Structure
 from equipot.fit.bonds import BOND, MAY_BIND, NONMETALS, Indices, Mask, barred, hydrogen_takers
 from equipot.fit.guards import Guard
+from equipot.fit.searches import Search
 from equipot.fit.walkers import Walker, Walkers
 
 Array = NDArray[np.float64]
@@ -38,10 +39,9 @@ _FOLLOW = 3  # guards of one fall
 _APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
 _BOND_ENERGY = 2.5  # eV
 _LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
-_MOST = 2000  # guards
 
 
-class HotWalks:
+class HotWalks(Search):
     """Walkers and the guards that they have found.
 
     Parameters
@@ -57,10 +57,8 @@ class HotWalks:
     """
 
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
-        self.guards: list[Guard] = []
-        self._places: list[int] = []  # of the structures that they began with
+        super().__init__([])
         self._dataset, self._seed = dataset, seed
-        self._pool: list[int] = []
         self._lowest: dict[bytes, float] = {}
         self._bonds: dict[int, Mask] = {}
         for place, s in enumerate(dataset):
@@ -70,12 +68,6 @@ class HotWalks:
                 self._lowest[key] = min(self._lowest.get(key, np.inf), s.energy)
         self._takers = hydrogen_takers([dataset[place] for place in self._pool])
         self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
-        self._round = 0
-
-    @property
-    def possible(self) -> bool:
-        """Whether there are molecules to walk, and room for more guards."""
-        return bool(self._pool) and len(self.guards) < _MOST
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
         """Walk on with the engine's weights, for so many evaluations of a molecule; how many guards that gives."""
@@ -99,20 +91,12 @@ class HotWalks:
 
     def state(self) -> dict[str, Any]:
         """What a run needs to go on."""
-        positions = [g.structure.atoms.positions for g in self.guards]
-        return {
-            "round": self._round,
-            "places": self._places,
-            "guards": {str(i): x for i, x in enumerate(positions)},
-            "walkers": {str(i): vars(w) for i, w in enumerate(self._walkers.all)},
-        }
+        return super().state() | {"walkers": {str(i): vars(w) for i, w in enumerate(self._walkers.all)}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
-        self._round = int(state["round"])
+        super().restore(state)
         self._walkers.all = [Walker(**w) for w in state["walkers"].values()]
-        self._places = [int(place) for place in state["places"]]
-        self.guards = [self._guard(*g)[0] for g in zip(self._places, state["guards"].values(), strict=True)]
 
     def _look(self, energies: Array) -> bool:
         """Make guards of walkers that have fallen; whether some began anew, as these do in the end and lost ones."""
@@ -120,11 +104,10 @@ class HotWalks:
         for i, (walker, energy) in enumerate(zip(self._walkers.all, energies, strict=True)):
             if walker.age % _LOOK_EVERY:
                 continue
-            guard, broken = self._guard(walker.place, walker.positions)
+            guard, broken = self._judge(walker.place, walker.positions)
             assert guard.structure.energy is not None
             if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
-                self.guards.append(guard)
-                self._places.append(walker.place)
+                self._keep(walker.place, guard)
                 walker.marks += 1
             elif broken:
                 walker.marks = _FOLLOW
@@ -134,7 +117,10 @@ class HotWalks:
                 anew = True
         return anew
 
-    def _guard(self, place: int, positions: Array) -> tuple[Guard, bool]:
+    def _guard(self, place: int, positions: Array) -> Guard:
+        return self._judge(place, positions)[0]
+
+    def _judge(self, place: int, positions: Array) -> tuple[Guard, bool]:
         """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)

@@ -93,6 +93,17 @@ class LinearFit:
         """Whether there is a validation set of its own."""
         return self.data.valid is not self.data.train
 
+    @property
+    def refitted(self) -> bool:
+        """Whether the final coefficients are those of training and validation data together."""
+        return self.valid is not None and self.settings.solver.refit
+
+    @property
+    def everything(self) -> NormalEquations:
+        """The equations of the final fit."""
+        assert self.train is not None
+        return self.train + self.valid if self.valid is not None and self.refitted else self.train
+
     def _check_memory(self) -> None:
         columns = self.basis.columns
         need = 8.0 * 12 * columns**2
@@ -174,8 +185,6 @@ class LinearFit:
 
     def solve(self) -> Solution:
         """Find the coefficients, in the end from all data unless `refit` is off."""
-        assert self.train is not None
-        solver = self.settings.solver
         self.solution = self.search()
         if self.valid is not None:
             errors = errors_of(self.basis, self.data.valid, self.baseline, [self.solution.coefficients])[0]
@@ -186,7 +195,7 @@ class LinearFit:
                 if np.isfinite(value)
             )
             self.console.print(f"Mean absolute errors of the validation data: {shown}.")
-        if solver.refit and self.valid is not None:
+        if self.refitted:
             self.solution = self._again(self.solution)
         if self.basis.repulsion:
             self._fill_holes()
@@ -205,10 +214,7 @@ class LinearFit:
 
     def _again(self, solution: Solution) -> Solution:
         """The same solved again, with what equations there are now."""
-        assert self.train is not None
-        everything, precision = self.train, self.precision()
-        if self.settings.solver.refit and self.valid is not None:
-            everything = self.train + self.valid
+        everything, precision = self.everything, self.precision()
         if self.settings.solver.method == "ard":
             return ard(everything, solution.weights, precision)
         return replace(solution, coefficients=ridge(everything, solution.weights, precision, solution.strength))
@@ -271,11 +277,7 @@ class LinearFit:
         """What the model file says about itself."""
         assert self.solution is not None
         s, b, source = self.solution, self.basis, self.settings.basis.channels_from
-        train = (
-            self.data.train + self.data.valid
-            if self.valid is not None and self.settings.solver.refit
-            else self.data.train
-        )
+        train = self.data.train + self.data.valid if self.refitted else self.data.train
         files = sorted({Path(structure.file).name for structure in train if structure.source})
         return {
             "title": self.settings.title or " ".join(chemical_symbols[z] for z in b.species),
@@ -306,15 +308,15 @@ class LinearFit:
         model = self.model(self.card())
         self._add_posterior(model)
         write_model(model, path)
-        refitted = self.valid is not None and self.settings.solver.refit
+        valid = "valid, used in the fit too" if self.refitted else "valid"
         parts = {
             "train": self.data.train,
-            "valid, used in the fit too" if refitted else "valid": self.data.valid if self.validating else DataSet(),
+            valid: self.data.valid if self.validating else DataSet(),
             "test": self.data.test,
         }
         tables, drawn = compare(load(path), parts, folder)
         card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
-        if refitted:
+        if self.refitted:
             card["errors"]["validation, before these data were used too"] = {
                 name: value for name, value in self.validation.items() if np.isfinite(value)
             }
@@ -332,14 +334,13 @@ class LinearFit:
         if not self.settings.solver.posterior or self.settings.solver.method == "ard":
             return
         assert self.solution is not None
-        assert self.train is not None
         if self.basis.columns > _LARGEST_POSTERIOR:
             self.console.print(
                 f"The posterior of {self.basis.columns} coefficients is left out of the file: "
                 f"{_LARGEST_POSTERIOR} is the limit."
             )
             return
-        everything = self.train + self.valid if self.valid is not None and self.settings.solver.refit else self.train
+        everything = self.everything
         size, nz = self.basis.columns, len(self.basis.species)
         precision, strength = self.precision(), self.solution.strength
         # Given the energies of isolated atoms, which are not among the coefficients: what both are unsure of together

@@ -74,20 +74,27 @@ def train(
     check_folder(path, resume=resume)
     with without_bars(quiet):
         data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
-    run_folder = RunFolder(path, chosen, resume)
-    try:
-        with without_bars(quiet), wish_to_stop(until) as stopped:
-            for note in data.notes:
-                display.note(note)
-            if chosen.taught and not run_folder.taught.exists():
-                unfinished = _teach(chosen, data, run_folder, display, stopped)
-                if unfinished is not None:
-                    display.note("The model itself has not been trained yet; this is one of its teachers.")
-                    return unfinished
-            return complete(chosen, data, run_folder, display, stopped).folder.model
-    finally:
-        display.close()
-        run_folder.close()
+        run_folder = RunFolder(path, chosen, resume)
+        try:
+            with wish_to_stop(until) as stopped:
+                return _run(chosen, data, run_folder, display, stopped)
+        finally:
+            display.close()
+            run_folder.close()
+
+
+def _run(
+    settings: TrainSettings, data: DataSets, folder: RunFolder, display: Display, stopped: Callable[[], str]
+) -> Path:
+    """Train the teachers, if there are any to be, and the model, or go on with them."""
+    for note in data.notes:
+        display.note(note)
+    if settings.taught and not folder.taught.exists():
+        unfinished = _teach(settings, data, folder, display, stopped)
+        if unfinished is not None:
+            display.note("The model itself has not been trained yet; this is one of its teachers.")
+            return unfinished
+    return complete(settings, data, folder, display, stopped).folder.model
 
 
 def _teach(

@@ -28,6 +28,7 @@ from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder
+from equipot.fit.searches import Search
 from equipot.fit.settings import nearest, to_dict
 from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
 from equipot.fit.teachers import read_taught
@@ -78,7 +79,7 @@ class TrainingRun:
             start = begin(settings, data, folder.start, source, display)
         source.head = self.head = start.head
         sources: list[Source] = [source]
-        self.searches: list[HotWalks | Descents] = []
+        self.searches: list[Search] = []
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
             made = guards(
@@ -439,18 +440,8 @@ class TrainingRun:
             )
         self.second_from = state["second_from"]
         self._new_optimizer()
-        for name in (
-            "epoch",
-            "batch",
-            "steps",
-            "phase_steps",
-            "skipped",
-            "best",
-            "best_weights",
-            "waited",
-            "rate",
-            "loss_sum",
-        ):
+        self.best, self.best_weights = state["best"], state["best_weights"]
+        for name in ("epoch", "batch", "steps", "phase_steps", "skipped", "waited", "rate", "loss_sum"):
             setattr(self, name, state[name])
         # patience or epochs may have been raised since
         self.ended = bool(state["ended"]) and 0 < self.settings.patience <= self.waited
