@@ -2,8 +2,9 @@
 // channels x channels. One thread; ten matrices in turn, as in a layer, so that weights come from beyond the
 // first-level cache. Prints a table of thousand million multiply-adds per second. Not part of the build:
 //
-//   c++ -std=c++20 -O3 -march=native -mprefer-vector-width=512 -I. -I$EIGEN -I$KOKKOS/include benchmarks/gemm.cpp -ldl
-//   -o gemm OPENBLAS_NUM_THREADS=1 ./gemm libopenblas.so.0
+//   c++ -std=c++20 -O3 -march=native -mprefer-vector-width=512 -DEQUIPOT_ISA=base -I. -I$EIGEN
+//       -I$KOKKOS/include benchmarks/gemm.cpp -ldl -o gemm
+//   OPENBLAS_NUM_THREADS=1 ./gemm libopenblas.so.0
 //
 // SPDX-License-Identifier: MIT
 #include <dlfcn.h>

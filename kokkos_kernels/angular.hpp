@@ -6,6 +6,8 @@
 
 #include <Kokkos_Macros.hpp>
 
+#include "kokkos_kernels/constant_index.hpp"
+
 namespace equipot::kernels {
 
 namespace detail {
@@ -108,37 +110,10 @@ KOKKOS_FORCEINLINE_FUNCTION void edge_gradient(const S* x, S r, S rbar, const S*
 /// The largest number of harmonics of one edge, l_max = 6.
 constexpr int most_harmonics = 49;
 
-/// Calls f with l_max as a compile-time constant: f(std::integral_constant<int, L>).
-template <template <int> class Constant, class F>
-KOKKOS_FORCEINLINE_FUNCTION void with_l_max(int l_max, F&& f) {
-    switch (l_max) {
-        case 0:
-            f(Constant<0>{});
-            break;
-        case 1:
-            f(Constant<1>{});
-            break;
-        case 2:
-            f(Constant<2>{});
-            break;
-        case 3:
-            f(Constant<3>{});
-            break;
-        case 4:
-            f(Constant<4>{});
-            break;
-        case 5:
-            f(Constant<5>{});
-            break;
-        default:
-            f(Constant<6>{});
-            break;
-    }
+/// Calls f.template operator()<l_max>().
+template <class F>
+KOKKOS_FORCEINLINE_FUNCTION void with_l_max(int l_max, const F& f) {
+    with_index<7>(l_max, f);
 }
-
-template <int N>
-struct Int {
-    static constexpr int value = N;
-};
 
 }  // namespace equipot::kernels

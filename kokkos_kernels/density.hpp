@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "kokkos_kernels/constant_index.hpp"
 #include "kokkos_kernels/lanes.hpp"
 
 namespace equipot::kernels {
@@ -215,74 +216,9 @@ KOKKOS_INLINE_FUNCTION constexpr int backward_edges_together(int D1, int D3, int
 /// for the others.
 template <class F>
 KOKKOS_FORCEINLINE_FUNCTION void with_path_shape(int l1, int l3, const F& f) {
-    switch (l1 * 7 + l3) {
-        case 0:
-            f.template operator()<1, 1>();
-            break;
-        case 1:
-            f.template operator()<1, 3>();
-            break;
-        case 2:
-            f.template operator()<1, 5>();
-            break;
-        case 3:
-            f.template operator()<1, 7>();
-            break;
-        case 4:
-            f.template operator()<1, 9>();
-            break;
-        case 5:
-            f.template operator()<1, 11>();
-            break;
-        case 6:
-            f.template operator()<1, 13>();
-            break;
-        case 7:
-            f.template operator()<3, 1>();
-            break;
-        case 8:
-            f.template operator()<3, 3>();
-            break;
-        case 9:
-            f.template operator()<3, 5>();
-            break;
-        case 10:
-            f.template operator()<3, 7>();
-            break;
-        case 11:
-            f.template operator()<3, 9>();
-            break;
-        case 14:
-            f.template operator()<5, 1>();
-            break;
-        case 15:
-            f.template operator()<5, 3>();
-            break;
-        case 16:
-            f.template operator()<5, 5>();
-            break;
-        case 17:
-            f.template operator()<5, 7>();
-            break;
-        case 18:
-            f.template operator()<5, 9>();
-            break;
-        case 21:
-            f.template operator()<7, 1>();
-            break;
-        case 22:
-            f.template operator()<7, 3>();
-            break;
-        case 23:
-            f.template operator()<7, 5>();
-            break;
-        case 24:
-            f.template operator()<7, 7>();
-            break;
-        default:
-            f.template operator()<7, 9>();
-            break;
-    }
+    with_index<4 * 7>(7 * l1 + l3, [&]<int Shape>() {
+        if constexpr (Shape < 7 || Shape % 7 <= 4) f.template operator()<2 * (Shape / 7) + 1, 2 * (Shape % 7) + 1>();
+    });
 }
 
 }  // namespace equipot::kernels

@@ -4,10 +4,14 @@
 // The line above comes first: see there.
 #include "kokkos_kernels/design.hpp"
 
-namespace equipot::kernels::EQUIPOT_ISA {
+namespace equipot::kernels {
 
-using Lanes = Pack<double, Isa::bytes / 8, Isa>;
+template <class Isa>
+DesignKernel design_kernel() {
+    using Lanes = Pack<double, Isa::bytes / 8, Isa>;
+    return {&design_block<Lanes>, Lanes::width};
+}
 
-DesignKernel design_kernel() { return {&design_block<Lanes>, Lanes::width}; }
+template DesignKernel design_kernel<EQUIPOT_ISA::Isa>();
 
-}  // namespace equipot::kernels::EQUIPOT_ISA
+}  // namespace equipot::kernels

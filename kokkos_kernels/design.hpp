@@ -291,9 +291,9 @@ void design_atom(const DesignPlan& plan, int block_index, const DesignStructure&
 template <class P>
 void design_block(const DesignPlan& plan, int block, const DesignStructure& structure, double* X, std::ptrdiff_t stride,
                   double* scratch) {
-    with_l_max<Int>(plan.l_max, [&](auto l_max) {
+    with_l_max(plan.l_max, [&]<int l_max>() {
         for (std::int64_t i = 0; i < structure.atoms; ++i)
-            detail::design_atom<P, decltype(l_max)::value>(plan, block, structure, i, X, stride, scratch);
+            detail::design_atom<P, l_max>(plan, block, structure, i, X, stride, scratch);
     });
 }
 
@@ -307,18 +307,8 @@ struct DesignKernel {
 /// The best kernel for this processor.
 DesignKernel make_design_kernel();
 
-/// One per instruction set, each compiled from design.cpp.
-namespace v2 {
+/// The one for `Isa`; see isa.hpp.
+template <class Isa>
 DesignKernel design_kernel();
-}
-namespace v3 {
-DesignKernel design_kernel();
-}
-namespace v4 {
-DesignKernel design_kernel();
-}
-namespace base {
-DesignKernel design_kernel();
-}
 
 }  // namespace equipot::kernels

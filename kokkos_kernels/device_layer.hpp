@@ -94,8 +94,7 @@ private:
             c.e.row[q] = row;
             c.e.j[q] = j;
             c.e.zj[q] = zj;
-            with_l_max<Int>(model.l_max, [&](auto L) {
-                constexpr int l = decltype(L)::value;
+            with_l_max(model.l_max, [&]<int l>() {
                 double Y[(l + 1) * (l + 1)];
                 spherical_harmonics<l>(x[0], x[1], x[2], Y);
                 for (int y = 0; y < (l + 1) * (l + 1); ++y) c.e.Y[y * chunk + q] = static_cast<Real>(Y[y]);
@@ -509,8 +508,8 @@ private:
             zbl(model.zbl_pairs[c.species * model.species + c.e.zj[q]], model.zbl, r, slope);
             along += 0.5 * model.scale * slope;
         }
-        with_l_max<Int>(model.l_max, [&](auto L) {
-            constexpr int l = decltype(L)::value, rows = (l + 1) * (l + 1);
+        with_l_max(model.l_max, [&]<int l>() {
+            constexpr int rows = (l + 1) * (l + 1);
             double bars[rows];
             for (int y = 0; y < rows; ++y) bars[y] = static_cast<double>(c.e.bars[y * chunk + q]);
             edge_gradient<l>(x, r, along, bars, g);

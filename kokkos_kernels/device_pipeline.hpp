@@ -82,8 +82,7 @@ struct SumVirial {
 /// - All work goes to the execution space instance given to the constructor, in order. `compute` neither waits for it
 ///   nor, once its memory has grown to the largest graph seen, allocates anything: fence before reading results.
 /// - `graph` and `output` are views in the memory of Space, kept alive by the caller until the work is done. Species
-/// are
-///   indices into the plan's `active`. Edges beyond the cutoff contribute nothing.
+///   are indices into the plan's `active`. Edges beyond the cutoff contribute nothing.
 /// - Between layers it calls exchange.forward(rows, width) and, on the way back, exchange.reverse(rows, width), with
 ///   `rows` in the memory of Space and the kernels that fill them queued, not finished: an exchange that packs on the
 ///   same instance needs no fence, one that hands rows to others (MPI, the host) fences first. Width:

@@ -93,8 +93,8 @@ struct EdgePack<Pack<T, N, Isa>> {
 template <class P, class Real = typename P::Real>
 void pack_harmonics(const EdgeList<P>& edges, int at, int l_max, Real* Y) {
     using Lanes = typename EdgePack<P>::Lanes;
-    with_l_max<Int>(l_max, [&](auto L) {
-        constexpr int l = decltype(L)::value, rows = (l + 1) * (l + 1);
+    with_l_max(l_max, [&]<int l>() {
+        constexpr int rows = (l + 1) * (l + 1);
         for (int piece = 0; piece < P::width; piece += Lanes::width) {
             const auto load = [&](int k) { return Lanes::load(edges.x[k].data() + at + piece); };
             Lanes values[rows];
@@ -132,8 +132,8 @@ void pack_splines(const EdgeList<P>& edges, int at, const RadialTable<Real>& gri
 template <class P, class Real = typename P::Real>
 void pack_gradients(const EdgeList<P>& edges, int at, int l_max, const Real* rbar, const Real* Ybar, double* g) {
     using Lanes = typename EdgePack<P>::Lanes;
-    with_l_max<Int>(l_max, [&](auto L) {
-        constexpr int l = decltype(L)::value, rows = (l + 1) * (l + 1);
+    with_l_max(l_max, [&]<int l>() {
+        constexpr int rows = (l + 1) * (l + 1);
         for (int piece = 0; piece < P::width; piece += Lanes::width) {
             const auto load = [&](int k) { return Lanes::load(edges.x[k].data() + at + piece); };
             const Lanes x[3] = {load(0), load(1), load(2)};

@@ -42,18 +42,8 @@ std::unique_ptr<Evaluator> make_evaluator(const Model& model, int head, Precisio
 std::unique_ptr<Evaluator> make_device_evaluator(const Model& model, int head, Precision precision,
                                                  const std::string& device, std::string& name);
 
-/// One per instruction set, each compiled from instance.cpp.
-namespace v2 {
+/// The evaluator for `Isa`; see isa.hpp.
+template <class Isa>
 std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
-}
-namespace v3 {
-std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
-}
-namespace v4 {
-std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
-}
-namespace base {
-std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision);
-}
 
 }  // namespace equipot::kernels

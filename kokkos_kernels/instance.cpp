@@ -3,7 +3,7 @@
 #include "kokkos_kernels/isa.hpp"
 #include "kokkos_kernels/pipeline.hpp"
 
-namespace equipot::kernels::EQUIPOT_ISA {
+namespace equipot::kernels {
 
 namespace {
 
@@ -35,10 +35,13 @@ private:
 
 }  // namespace
 
+template <class Isa>
 std::unique_ptr<Evaluator> make(const Model& model, int head, Precision precision) {
     if (precision == Precision::Double)
         return std::make_unique<PipelineEvaluator<Pack<double, Isa::bytes / 8, Isa>>>(model, head);
     return std::make_unique<PipelineEvaluator<Pack<float, Isa::bytes / 4, Isa>>>(model, head);
 }
 
-}  // namespace equipot::kernels::EQUIPOT_ISA
+template std::unique_ptr<Evaluator> make<EQUIPOT_ISA::Isa>(const Model& model, int head, Precision precision);
+
+}  // namespace equipot::kernels

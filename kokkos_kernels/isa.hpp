@@ -1,12 +1,29 @@
-// The pack widths of the instruction set that EQUIPOT_ISA names, for the files that are compiled once per set.
-// SPDX-License-Identifier: MIT
+// Instruction sets. Code that is generic over `Isa` is compiled once per set, in files of its own with the set's flags
+// and EQUIPOT_ISA for its name; there the set is a complete type, with the width of its packs. Others know its name
+// only. SPDX-License-Identifier: MIT
 #pragma once
 
+#ifdef EQUIPOT_ISA
 #include "kokkos_kernels/host_only.hpp"
+#endif
 
-namespace equipot::kernels::EQUIPOT_ISA {
+namespace equipot::kernels {
 
-struct Isa {
+namespace v2 {
+struct Isa;
+}
+namespace v3 {
+struct Isa;
+}
+namespace v4 {
+struct Isa;
+}
+namespace base {
+struct Isa;
+}
+
+#ifdef EQUIPOT_ISA
+struct EQUIPOT_ISA::Isa {
 #if defined(__AVX512F__)
     static constexpr int bytes = 64, registers = 32;
 #elif defined(__AVX2__)
@@ -17,5 +34,6 @@ struct Isa {
     static constexpr int bytes = 16, registers = 16;
 #endif
 };
+#endif
 
-}  // namespace equipot::kernels::EQUIPOT_ISA
+}  // namespace equipot::kernels

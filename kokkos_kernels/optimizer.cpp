@@ -4,10 +4,13 @@
 // The line above comes first: see there.
 #include "kokkos_kernels/optimizer.hpp"
 
-namespace equipot::kernels::EQUIPOT_ISA {
+namespace equipot::kernels {
 
-using Lanes = Pack<float, Isa::bytes / 4, Isa>;
+template <class Isa>
+OptimizerKernels optimizer_kernels() {
+    return {&adam_block<Isa>, &muon_block<Pack<float, Isa::bytes / 4, Isa>>};
+}
 
-OptimizerKernels optimizer_kernels() { return {&adam_block<Isa>, &muon_block<Lanes>}; }
+template OptimizerKernels optimizer_kernels<EQUIPOT_ISA::Isa>();
 
-}  // namespace equipot::kernels::EQUIPOT_ISA
+}  // namespace equipot::kernels

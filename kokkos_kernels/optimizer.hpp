@@ -127,19 +127,11 @@ void muon_block(const MuonStep& step, const WeightState& s, int rows, int column
     for (std::size_t i = 0; i < size; ++i) s.w[i] -= length * static_cast<double>(X[place(i)]);
 }
 
+/// The best kernels for this processor.
 OptimizerKernels make_optimizer_kernels();
 
-namespace v2 {
+/// Those for `Isa`; see isa.hpp.
+template <class Isa>
 OptimizerKernels optimizer_kernels();
-}
-namespace v3 {
-OptimizerKernels optimizer_kernels();
-}
-namespace v4 {
-OptimizerKernels optimizer_kernels();
-}
-namespace base {
-OptimizerKernels optimizer_kernels();
-}
 
 }  // namespace equipot::kernels

@@ -102,8 +102,7 @@ bool Pipeline<P>::dual_geometry(std::int64_t e, Edge& edge) const {
     edge.r = sqrt(r2);
     for (int c = 0; c < 3; ++c) edge.x[c] = d[c] / edge.r;
     Scalar Y[most_harmonics];
-    with_l_max<Int>(plan_.l_max,
-                    [&](auto L) { spherical_harmonics<decltype(L)::value>(edge.x[0], edge.x[1], edge.x[2], Y); });
+    with_l_max(plan_.l_max, [&]<int l>() { spherical_harmonics<l>(edge.x[0], edge.x[1], edge.x[2], Y); });
     for (int y = 0; y < square(plan_.l_max + 1); ++y) edge.Y[y] = Value(Y[y]);
     return true;
 }

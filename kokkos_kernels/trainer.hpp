@@ -33,17 +33,8 @@ constexpr double closest_pair = 0.5;
 std::unique_ptr<TrainingEvaluator> make_training_evaluator(const Model& model, int head, Precision precision,
                                                            int intervals);
 
-namespace v2 {
+/// The one for `Isa`; see isa.hpp.
+template <class Isa>
 std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals);
-}
-namespace v3 {
-std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals);
-}
-namespace v4 {
-std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals);
-}
-namespace base {
-std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals);
-}
 
 }  // namespace equipot::kernels

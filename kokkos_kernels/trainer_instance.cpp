@@ -8,7 +8,7 @@
 #include "kokkos_kernels/radial_training.hpp"
 #include "kokkos_kernels/trainer.hpp"
 
-namespace equipot::kernels::EQUIPOT_ISA {
+namespace equipot::kernels {
 
 namespace {
 
@@ -61,10 +61,14 @@ private:
 
 }  // namespace
 
+template <class Isa>
 std::unique_ptr<TrainingEvaluator> make_training(const Model& model, int head, Precision precision, int intervals) {
     using D = Pack<double, Isa::bytes / 8, Isa>;
     if (precision == Precision::Double) return std::make_unique<Training<D>>(model, head, intervals);
     return std::make_unique<Training<Pack<float, Isa::bytes / 4, Isa>>>(model, head, intervals);
 }
 
-}  // namespace equipot::kernels::EQUIPOT_ISA
+template std::unique_ptr<TrainingEvaluator> make_training<EQUIPOT_ISA::Isa>(const Model& model, int head,
+                                                                            Precision precision, int intervals);
+
+}  // namespace equipot::kernels

@@ -125,8 +125,7 @@ TEST_CASE("halves of warps add up to the sums of all values") {
             return got;
         }
     };
-    const auto check = [](auto count) {
-        constexpr int n = decltype(count)::value;
+    const auto check = []<int n>() {
         Lanes values[n];
         std::vector<double> sums(n, 0.0);
         for (int v = 0; v < n; ++v)
@@ -139,12 +138,12 @@ TEST_CASE("halves of warps add up to the sums of all values") {
         for (int i = 0; i < Gpu::warp; ++i)
             CHECK(values[0].of[static_cast<std::size_t>(i)] == sums[static_cast<std::size_t>(i * n / Gpu::warp)]);
     };
-    check(Int<1>{});
-    check(Int<2>{});
-    check(Int<4>{});
-    check(Int<8>{});
-    check(Int<16>{});
-    check(Int<32>{});
+    check.operator()<1>();
+    check.operator()<2>();
+    check.operator()<4>();
+    check.operator()<8>();
+    check.operator()<16>();
+    check.operator()<32>();
 }
 
 TEST_CASE("mixing by lanes of one number, any rows of any number of rows") {
