@@ -37,7 +37,7 @@ public:
         if (intervals == 0) return exact_->prepare(active, 0);
         weights_.emplace(plan_);
         pipeline_.emplace(*weights_);
-        return plan_.intervals;
+        return plan_.grid.intervals;
     }
 
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,

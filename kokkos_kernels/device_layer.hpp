@@ -126,10 +126,9 @@ private:
     /// and a count of such edges.
     KOKKOS_FUNCTION const Real* spline(const Context& c, int q, double r, int zj) const {
         const int index = layer.table_of[c.species * model.species + zj];
-        const RadialTable<Real> table{layer.tables + index * layer.table_size, model.table_low, model.inverse_step,
-                                      model.intervals, layer.outputs};
-        const bool good = r >= model.table_low;
-        const Weights weights(table, good ? r : model.table_low);
+        const RadialTable<Real> table{layer.tables + index * layer.table_size, model.grid, layer.outputs};
+        const bool good = r >= model.grid.low;
+        const Weights weights(table, good ? r : model.grid.low);
         if (!good) Kokkos::atomic_add(sums.too_close, 1);
         for (int k = 0; k < Weights::terms; ++k) {
             c.e.weights[k * chunk + q] = good ? weights.value[k] : Kokkos::Experimental::quiet_NaN_v<Real>;

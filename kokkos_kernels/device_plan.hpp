@@ -69,11 +69,9 @@ DevicePlan<Space, Real>::DevicePlan(const Plan<Real>& plan) {
     constants.padded = plan.padded;
     constants.l_max = plan.l_max;
     constants.species = static_cast<int>(species);
-    constants.intervals = plan.intervals;
     constants.cutoff = plan.cutoff;
     constants.scale = plan.scale;
-    constants.table_low = table_low;
-    constants.inverse_step = plan.intervals / (plan.cutoff - table_low);
+    constants.grid = plan.grid;
     constants.base_energy = keep(plan.base_energy);
     constants.has_zbl = plan.has_zbl;
     constants.zbl = plan.zbl;

@@ -38,8 +38,9 @@ struct LayerWeights {
 
 /// What does not depend on the layer.
 struct ModelConstants {
-    int channels, padded, l_max, species, intervals;
-    double cutoff, scale, table_low, inverse_step;
+    int channels, padded, l_max, species;
+    double cutoff, scale;
+    RadialGrid grid;
     const double* base_energy;  ///< [species]
     bool has_zbl;
     ZblConstants zbl;

@@ -104,17 +104,18 @@ void pack_harmonics(const EdgeList<P>& edges, int at, int l_max, Real* Y) {
     });
 }
 
-/// Where the edges from `at` on read their tables, which all have the intervals of `grid`: first rows [P::width] and
+/// Where the edges from `at` on read their tables: first rows [P::width] and
 /// weights [2 terms][P::width], those of the value first. Edges before the start of the tables get nothing of use.
 template <class P, class Real = typename P::Real>
-void pack_splines(const EdgeList<P>& edges, int at, const RadialTable<Real>& grid, int* rows, Real* weights) {
+void pack_splines(const EdgeList<P>& edges, int at, const RadialGrid& grid, int* rows, Real* weights) {
     using Lanes = typename EdgePack<P>::Lanes;
     using Weights = SplineWeights<Real>;
-    double fraction[P::width];
+    double fraction[P::width], along[P::width];
     for (int lane = 0; lane < P::width; ++lane) {
-        const double t = (edges.r[static_cast<std::size_t>(at + lane)] - grid.low) * grid.inverse_step;
-        rows[lane] = std::min(static_cast<int>(t), grid.intervals - 1);
-        fraction[lane] = t - rows[lane];
+        const RadialGrid::Place place = grid.at(edges.r[static_cast<std::size_t>(at + lane)]);
+        rows[lane] = grid.interval(place.t);
+        fraction[lane] = place.t - rows[lane];
+        along[lane] = place.slope;
     }
     for (int piece = 0; piece < P::width; piece += Lanes::width) {
         Lanes value[spline_degree<Real> + 1], slope[spline_degree<Real> + 1];
@@ -123,7 +124,7 @@ void pack_splines(const EdgeList<P>& edges, int at, const RadialTable<Real>& gri
         Weights::of_coefficients(slope);
         for (int q = 0; q < Weights::terms; ++q) {
             value[q].store(weights + q * P::width + piece);
-            (Lanes(grid.inverse_step) * slope[q]).store(weights + (Weights::terms + q) * P::width + piece);
+            (Lanes::load(along + piece) * slope[q]).store(weights + (Weights::terms + q) * P::width + piece);
         }
     }
 }

@@ -26,6 +26,8 @@ public:
     [[nodiscard]] virtual int padded_channels() const = 0;
     /// Fused multiply-adds per second of one thread on this pack type.
     [[nodiscard]] virtual double measure_peak() const = 0;
+    /// Bytes of the host's memory that it holds: tables, and what was between the layers of the largest graph so far.
+    [[nodiscard]] virtual double memory_usage() const { return 0; }
     /// Bytes of a device's memory that an owned atom takes; 0 where there is no device, or no tables yet.
     [[nodiscard]] virtual double bytes_per_atom(double /*edges_per_atom*/, const Properties& /*what*/,
                                                 double /*total_per_owned*/) const {

@@ -15,7 +15,7 @@ public:
 
     int prepare(const std::vector<int>& active, int intervals) override {
         prepare_plan(plan_, model_, head_, active, P::width, intervals);
-        return plan_.intervals;
+        return plan_.grid.intervals;
     }
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
                  const Properties& what, Result& result) override {
@@ -25,6 +25,7 @@ public:
         return (model_.channels + P::width - 1) / P::width * P::width;
     }
     [[nodiscard]] double measure_peak() const override { return pipeline_.measure_peak(); }
+    [[nodiscard]] double memory_usage() const override { return plan_.table_bytes() + pipeline_.memory_usage(); }
 
 private:
     const Model& model_;

@@ -37,6 +37,9 @@ public:
 
     [[nodiscard]] double measure_peak() const;
 
+    /// Bytes that grow with the number of atoms.
+    [[nodiscard]] double memory_usage() const;
+
     void compute(const Graph& graph, const std::vector<std::int32_t>& species, Exchange& exchange,
                  const Properties& what, Result& result);
 

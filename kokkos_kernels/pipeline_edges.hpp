@@ -14,8 +14,7 @@ void Pipeline<P>::pack_geometry(const LayerPlan<Real>& layer, Worker& w, int at)
     const StageScope scope(w.counts, Stage::Geometry);
     pack_harmonics<P>(w.edges, at, plan_.l_max, w.Y.data());
     couple<false>(layer.coupling.view(), reinterpret_cast<const P*>(w.Y.data()), reinterpret_cast<P*>(w.M.data()));
-    if (plan_.intervals > 0)
-        pack_splines<P>(w.edges, at, plan_.table(layer, 0, 0), w.table_row.data(), w.weights.data());
+    if (plan_.grid.intervals > 0) pack_splines<P>(w.edges, at, plan_.grid, w.table_row.data(), w.weights.data());
 }
 
 /// What the radial functions of `count` edges from `at` on start from.
@@ -34,7 +33,7 @@ void Pipeline<P>::start_batch(int t, Worker& w, int zi, int at, int count, Batch
         const double r = w.edges.r[place];
         batch.zj[e] = zj;
         batch.u[e] = t == 0 ? nullptr : state.u.data() + j * u_row;
-        batch.tabulated[e] = plan_.intervals > 0 && r >= table_low;
+        batch.tabulated[e] = plan_.grid.intervals > 0 && r >= plan_.grid.low;
         if (batch.tabulated[e]) {
             const int lane = (at + e) % P::width;
             batch.weights[e] = {plan_.table(layer, zi, zj), w.table_row[static_cast<std::size_t>(lane)],

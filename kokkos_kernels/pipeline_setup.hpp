@@ -163,6 +163,22 @@ void Pipeline<P>::resize(const Graph& graph, const Properties& what, Result& res
     });
 }
 
+template <class P>
+double Pipeline<P>::memory_usage() const {
+    double bytes = static_cast<double>(order_.capacity()) * sizeof(order_[0]);
+    for (const LayerState& state : states_) {
+        for (const Buffer<Value>* buffer : {&state.u, &state.ubar, &state.skip, &state.A, &state.h, &state.D})
+            bytes += static_cast<double>(buffer->size()) * sizeof(Value);
+        bytes += static_cast<double>(state.one_over.capacity()) * sizeof(Scalar);
+    }
+    for (const Worker& w : workers_) {
+        bytes += w.foreign_ubar.bytes();
+        for (const std::vector<double>* rows : {&w.foreign_forces, &w.foreign_virials, &w.foreign_centroid})
+            bytes += static_cast<double>(rows->capacity()) * sizeof(double);
+    }
+    return bytes;
+}
+
 /// Cuts each chunk into tiles of one species, atoms in their order.
 template <class P>
 void Pipeline<P>::make_tiles(const Graph& graph, const std::vector<std::int32_t>& species) {

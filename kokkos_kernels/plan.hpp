@@ -121,7 +121,7 @@ template <class Real>
 struct Plan {
     int channels = 0, padded = 0, l_max = 0, width = 0;
     double cutoff = 0, scale = 0;
-    int intervals = 0;                // of the radial tables; 0 = exact radial
+    RadialGrid grid{};                // of the radial tables; no intervals: exact radial
     std::vector<int> active;          // model species index of each active species
     std::vector<double> base_energy;  // [active] E0 + shift
     std::vector<LayerPlan<Real>> layers;
@@ -132,8 +132,7 @@ struct Plan {
     [[nodiscard]] RadialTable<Real> table(const LayerPlan<Real>& layer, int ai, int aj) const {
         const auto n = active.size();
         const int index = layer.table_of[static_cast<std::size_t>(ai) * n + static_cast<std::size_t>(aj)];
-        return {layer.table_rows[static_cast<std::size_t>(index)].data(), table_low, intervals / (cutoff - table_low),
-                intervals, layer.radial->outputs()};
+        return {layer.table_rows[static_cast<std::size_t>(index)].data(), grid, layer.radial->outputs()};
     }
 
     [[nodiscard]] const ZblPair& zbl_pair(int ai, int aj) const {
@@ -145,6 +144,8 @@ struct Plan {
 
     /// (Re)samples every table with `n` intervals, on all threads.
     void build_tables(int n);
+
+    [[nodiscard]] double table_bytes() const;
 
     /// As many intervals as fit 512 MB of tables, which many species at once would need.
     [[nodiscard]] int most_intervals() const;
@@ -236,8 +237,8 @@ std::vector<Number> spline_coefficients_adjoint(const std::vector<Number>& bar, 
 template <class Real>
 void Plan<Real>::build_tables(int n) {
     constexpr int degree = spline_degree<Real>, margin = detail::spline_margin<degree>;
-    intervals = 0;  // until they are all there
-    const double h = (cutoff - table_low) / n;
+    grid = {};  // until they are all there
+    const RadialGrid next(table_low, cutoff, n);
     const auto count = active.size();
     for (LayerPlan<Real>& layer : layers) {
         const auto outputs = static_cast<std::size_t>(layer.radial->outputs());
@@ -253,7 +254,7 @@ void Plan<Real>::build_tables(int n) {
                 layer.table_of[ai * count + aj] = entry->second;
                 if (!is_new) continue;
                 layer.table_pairs.emplace_back(zi, zj);
-                // Row i of the table belongs to the knot low + (i - (degree - 1)/2) h.
+                // Row i of the table belongs to knot i - (degree - 1)/2.
                 const int first = -(degree - 1) / 2 - margin, sample_count = n + degree + 2 * margin;
                 std::vector<double> samples(static_cast<std::size_t>(sample_count) * outputs);
                 const RadialFunction& radial = *layer.radial;
@@ -261,7 +262,7 @@ void Plan<Real>::build_tables(int n) {
                     "equipot::tables", Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, sample_count),
                     [&](int s) {
                         RadialScratch scratch;
-                        radial.evaluate(zi, zj, table_low + (first + s) * h,
+                        radial.evaluate(zi, zj, next.distance(first + s),
                                         samples.data() + static_cast<std::size_t>(s) * outputs, nullptr, scratch);
                     });
                 const std::vector<double> coefficients = detail::spline_coefficients<degree>(samples, outputs);
@@ -271,7 +272,15 @@ void Plan<Real>::build_tables(int n) {
                 layer.table_rows.push_back(rows);
             }
     }
-    intervals = n;
+    grid = next;
+}
+
+template <class Real>
+double Plan<Real>::table_bytes() const {
+    double bytes = 0;
+    for (const LayerPlan<Real>& layer : layers)
+        for (const Buffer<Real>& rows : layer.table_rows) bytes += static_cast<double>(rows.size()) * sizeof(Real);
+    return bytes;
 }
 
 template <class Real>
@@ -291,7 +300,8 @@ int Plan<Real>::most_intervals() const {
 template <class Real>
 int least_intervals(double cutoff) {
     constexpr int below = (spline_degree<Real> - 1) / 2 + detail::spline_margin<spline_degree<Real>>;
-    return static_cast<int>(std::ceil((cutoff - table_low) * below / (0.8 * table_low)));
+    const RadialGrid one(table_low, cutoff, 1);
+    return static_cast<int>(std::ceil(below / (0.8 * one.start * one.inverse_step)));
 }
 
 /// What does not depend on the weights: shapes, couplings, the order of evaluation. `fold`: see LayerPlan::folded.
@@ -467,7 +477,7 @@ void prepare_plan(Plan<Real>& plan, const Model& model, int head, const std::vec
             throw;
         }
     }
-    plan.intervals = 0;
+    plan.grid = {};
     if (intervals > 0)
         plan.build_tables(std::max(least_intervals<Real>(plan.cutoff), std::min(intervals, plan.most_intervals())));
 }

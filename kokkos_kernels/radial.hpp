@@ -1,6 +1,6 @@
 // Radial stage: R_c(r; z_i, z_j) and dR_c/dr for all outputs c of a layer (paths x channels, then the density term ρ),
-// from uniform B-splines of degree n: R_c(r) = Σ_{q=0..n} w_q(f) a_{k+q,c},  k + f = (r - r_low)/h.
-// The weights do not depend on the channel, so value and derivative are one pass over n + 1 contiguous rows.
+// from uniform B-splines of degree n: R_c(r) = Σ_{q=0..n} w_q(f) a_{k+q,c},  k + f = (x(r) - x(r_low))/h, x = r/(r +
+// b). The weights do not depend on the channel, so value and derivative are one pass over n + 1 contiguous rows.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -14,13 +14,48 @@ namespace equipot::kernels {
 template <class Real>
 constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
 
+/// Where tables have their knots. Functions change fast at short distances, and most neighbours are at long ones: so
+/// intervals grow with distance, as (r + bend)².
+struct RadialGrid {
+    double low;                  ///< Å, where tables start; shorter distances are the caller's business
+    double bend;                 ///< Å, the cutoff
+    double start, inverse_step;  ///< x(low), 1/h
+    int intervals;
+
+    RadialGrid() = default;
+    RadialGrid(double from, double to, int n)
+        : low(from),
+          bend(to),
+          start(from / (from + bend)),
+          inverse_step(n / (to / (to + bend) - start)),
+          intervals(n) {}
+
+    /// Of a knot, which may lie outside of the table, Å.
+    [[nodiscard]] double distance(int knot) const {
+        const double x = start + knot / inverse_step;
+        return bend * x / (1 - x);
+    }
+
+    /// How many intervals from `low` on, and its slope by r, 1/Å.
+    struct Place {
+        double t, slope;
+    };
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION Place at(double r) const {
+        const double inverse = 1 / (r + bend);
+        return {(r * inverse - start) * inverse_step, bend * inverse * inverse * inverse_step};
+    }
+    /// The interval that t lies in; the last one for what is beyond.
+    [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION int interval(double t) const {
+        const int k = static_cast<int>(t);
+        return k < intervals ? k : intervals - 1;
+    }
+};
+
 /// One table: `rows` [intervals + degree, parts, outputs] in the working precision.
 template <class Real>
 struct RadialTable {
     const Real* rows;
-    double low;           ///< Å, where the table starts; shorter distances are the caller's business
-    double inverse_step;  ///< 1/Å
-    int intervals;
+    RadialGrid grid;
     int outputs;  ///< a multiple of the pack width
 
     [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION const Real* row(int k) const {
@@ -72,11 +107,10 @@ struct CoefficientWeights {
     double value[support], slope[support];  // slope in 1/Å
 
     KOKKOS_FORCEINLINE_FUNCTION CoefficientWeights(const RadialTable<Real>& table, double r) {
-        const double t = (r - table.low) * table.inverse_step;
-        first = static_cast<int>(t);
-        if (first >= table.intervals) first = table.intervals - 1;
-        bspline_weights<spline_degree<Real>>(t - first, value, slope);
-        for (double& s : slope) s *= table.inverse_step;
+        const RadialGrid::Place place = table.grid.at(r);
+        first = table.grid.interval(place.t);
+        bspline_weights<spline_degree<Real>>(place.t - first, value, slope);
+        for (double& s : slope) s *= place.slope;
     }
 };
 

@@ -30,11 +30,10 @@ public:
         : t_(static_cast<std::size_t>(layer)),
           channels_(model.channels),
           padded_(plan.padded),
-          samples_(plan.intervals + degree + 2 * margin),
-          rows_(plan.intervals + degree) {
+          samples_(plan.grid.intervals + degree + 2 * margin),
+          rows_(plan.grid.intervals + degree) {
         const LayerPlan<Real>& lp = plan.layers[t_];
         outputs_ = lp.radial->outputs();
-        const double h = (plan.cutoff - table_low) / plan.intervals;
         const int first = -(degree - 1) / 2 - margin;
         std::map<int, std::size_t> known;
         for (std::size_t table = 0; table < lp.table_pairs.size(); ++table) {
@@ -48,7 +47,7 @@ public:
                 std::vector<double> values(static_cast<std::size_t>(model.radial.size));
                 for (int s = 0; s < samples_; ++s) {
                     double cut = 0;
-                    lp.radial->basis_values(zi, zj, table_low + (first + s) * h, values.data(), cut, scratch);
+                    lp.radial->basis_values(zi, zj, plan.grid.distance(first + s), values.data(), cut, scratch);
                     std::transform(values.begin(), values.end(), row(group.basis, s, model.radial.size), narrow);
                     group.cut[static_cast<std::size_t>(s)] = model.radial.envelope_on_basis ? Real(1) : narrow(cut);
                 }

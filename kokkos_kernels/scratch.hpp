@@ -22,6 +22,7 @@ public:
         size_ = room;
     }
     [[nodiscard]] Real* data() const { return data_.get(); }
+    [[nodiscard]] double bytes() const { return static_cast<double>(size_) * sizeof(Real); }
     [[nodiscard]] Real& operator[](std::size_t i) const { return data_.get()[i]; }
 
 private:

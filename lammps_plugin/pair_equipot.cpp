@@ -128,8 +128,10 @@ void PairEquipot::coeff(int narg, char **arg) {
 
     const std::string found = utils::get_potential_file_path(arg[2]);
     const std::string file = found.empty() ? arg[2] : found;
-    // OpenMP builds of LAMMPS have read OMP_NUM_THREADS; others always say 1 and leave the variable to the engine.
-    const bool threads_from_environment = comm->nthreads == 1 && std::getenv("OMP_NUM_THREADS") != nullptr;
+    if (file != arg[2] && platform::path_basename(arg[2]) != arg[2] && comm->me == 0)
+        error->warning(FLERR, "pair equipot: there is no file {}; LAMMPS_POTENTIALS has {}", arg[2], file);
+    // OpenMP builds of LAMMPS know how many threads are wanted; others always say 1 and leave it to the engine.
+    const bool threads_from_environment = platform::openmp_standard() == "OpenMP not enabled";
 
     std::string trouble;
     double spline_error = 0.0;
@@ -168,7 +170,7 @@ void PairEquipot::coeff(int narg, char **arg) {
     }
     cutoff = engine->potential->cutoff();
     comm_forward = comm_reverse = engine->halo->buffer_width(engine->potential->exchange_width());
-    if (comm->me == 0) print_summary(arg[2], spline_error);
+    if (comm->me == 0) print_summary(file, spline_error);
     warn_of_crowding();
 }
 
@@ -225,8 +227,9 @@ void PairEquipot::init_style() {
                    "newton off'");
 
     check_box();
-    if (neighbor->exclude && comm->me == 0)
-        error->warning(FLERR, "pair equipot: neigh_modify exclude hides atoms from each other, also within this model");
+    if (comm->me == 0 && (neighbor->exclude || neighbor->includegroup))
+        error->warning(FLERR, "pair equipot: neigh_modify {} hides atoms from each other, also within this model",
+                       neighbor->exclude ? "exclude" : "include");
 
     // Hybrid styles read the sizes of their sub-styles when those have no model yet.
     if (force->pair != nullptr && force->pair != this) {
@@ -246,14 +249,14 @@ void PairEquipot::check_box() const {
         rows[0] = std::hypot(inverse[0], inverse[5], inverse[4]);
         rows[1] = std::hypot(inverse[1], inverse[3]);
     }
-    for (int d = 0; d < 3; ++d) {
+    for (int d = 0; d < domain->dimension; ++d) {
         const double thickness = 1.0 / rows[d];
         if (domain->periodicity[d] && thickness < 0.1 * cutoff) {
             error->all(
                 FLERR,
                 fmt::format("pair equipot: the periodic box is only {:g} A thick along {}, too thin for a cutoff of "
-                            "{:g} A: check its size or replicate it",
-                            thickness, "xyz"[d], cutoff));
+                            "{:g} A: check its size{} or replicate it",
+                            thickness, "xyz"[d], cutoff, domain -> triclinic ? " and tilt" : ""));
         }
     }
 }
@@ -558,6 +561,7 @@ void *PairEquipot::extract_peratom(const char *name, int &columns) {
 double PairEquipot::memory_usage() {
     const Engine &e = *engine;
     double bytes = Pair::memory_usage() + e.halo->memory_usage();
+    if (e.potential) bytes += e.potential->memory_usage();
     bytes += static_cast<double>(e.numbers.capacity() + e.neighbor.capacity()) * sizeof(std::int32_t);
     bytes += static_cast<double>(e.first.capacity()) * sizeof(std::int64_t);
     const equipot::Result &r = e.result;

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "model/model.hpp"
-#include "potential/potential.hpp"
+#include "../model/model.hpp"
+#include "../potential/potential.hpp"
 
 namespace equipot {
 

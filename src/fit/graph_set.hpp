@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "potential/graph.hpp"
-#include "potential/potential.hpp"
+#include "../potential/graph.hpp"
+#include "../potential/potential.hpp"
 
 namespace equipot {
 

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "fit/graph_set.hpp"
-#include "model/model.hpp"
-#include "potential/potential.hpp"
+#include "../model/model.hpp"
+#include "../potential/potential.hpp"
+#include "graph_set.hpp"
 
 namespace equipot {
 

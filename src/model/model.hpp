@@ -39,6 +39,8 @@ struct RadialBasis {
     std::vector<double> radii;         ///< [species] covalent radii of the transform, Å
 };
 
+/// E = 14.4 eV Å z_i z_j / r Σ_k c_k exp(-b_k r / a) times the envelope, a = prefactor 0.529 Å / (z_i^x + z_j^x), with
+/// x the exponent and b_k those of Ziegler, Biersack and Littmark; half to each atom.
 struct Zbl {
     int envelope = 6;
     double exponent = 0.3;
@@ -69,7 +71,7 @@ struct Layer {
     bool skip = false;
     Readout readout = Readout::None;
 
-    std::vector<Array> up;           ///< by l: [K, K]
+    std::vector<Array> up;           ///< by l: [K, K], as all matrices of channels (from, to)
     std::vector<Array> radial;       ///< network weights [in, out]
     std::vector<Array> density_net;  ///< network weights [in, out]
     std::vector<Array> mix;          ///< by l: [P_l K, K] or [species, P_l K, K]
@@ -94,7 +96,7 @@ struct Model {
     Activation activation = Activation::Silu;
     Array embedding;                   ///< [species, K]
     Array e0;                          ///< [heads, species] eV
-    std::vector<double> scale, shift;  ///< [heads]
+    std::vector<double> scale, shift;  ///< [heads] E = Σ_i E0 + scale (readouts + ZBL) + shift; shift in eV
     std::vector<Layer> layers;
     std::vector<std::vector<ProductBasis>> basis;  ///< by L, by order - 1
     std::string card;                              ///< JSON text, for people
@@ -106,6 +108,8 @@ struct Model {
 Model read_model(const std::string& path);
 /// The same from bytes already in memory; `name` is used in errors.
 Model read_model(const std::vector<char>& bytes, const std::string& name);
+/// What `read_model` would refuse, in a model that was made or changed by hand. @throws Error.
+void check_model(const Model& model);
 /// Writes through a temporary file in the same folder, then renames. @throws Error.
 void write_model(const Model& model, const std::string& path);
 

@@ -481,6 +481,8 @@ Model read_model(const std::string& path) {
     return read_model(bytes, path);
 }
 
+void check_model(const Model& model) { read_model(serialise_container(describe(model)), "in memory"); }
+
 void write_model(const Model& model, const std::string& path) {
     const std::vector<char> bytes = serialise_container(describe(model));
     const std::string temporary = path + ".part";

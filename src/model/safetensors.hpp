@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "model/model.hpp"
+#include "model.hpp"
 
 namespace equipot {
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "model/model.hpp"
+#include "model.hpp"
 
 namespace equipot {
 

@@ -49,13 +49,17 @@ void check_positions(const System& system) {
 }
 
 /// vesin limits the number of its cells by a formula that gives zero cells along short sides of very long or flat boxes
-/// (seen in 0.6.2). Returns the smallest radius >= `radius` (in steps of 25 %) that stays clear of this.
-double safe_radius(double radius, const Vec3& heights) {
-    constexpr double most_cells = 1e5;
+/// (seen in 0.6.2). Returns the smallest radius >= `radius` (in steps of 25 %) that stays clear of this, and has no
+/// more cells than there are pairs: a few atoms in a large box would cost what empty cells do.
+double safe_radius(double radius, const Vec3& heights, std::size_t atoms) {
+    constexpr double vesins_most = 1e5, always = 64;
+    const double pairs = static_cast<double>(atoms) * static_cast<double>(atoms);
+    const double most_cells = std::min(vesins_most, std::max(always, pairs));
     for (;; radius *= 1.25) {
         Vec3 cells;
         for (std::size_t d = 0; d < 3; ++d) cells[d] = std::max(1.0, std::trunc(heights[d] / radius));
         if (cells[0] * cells[1] * cells[2] <= most_cells) return radius;
+        if (most_cells < vesins_most) continue;
         const double xy = cells[0] / cells[1];
         const double yz = cells[1] / cells[2];
         const double z = std::trunc(std::cbrt(most_cells / (xy * yz * yz)));
@@ -221,7 +225,7 @@ void NeighborList::search(const System& system, double cutoff, double skin) {
     for (std::size_t k = 0; k < in_box.size(); ++k) in_box[k] -= origin[k % 3];
 
     VesinPairs found;
-    run_vesin(in_box, lattice, safe_radius(radius, lattice.heights), found.list);
+    run_vesin(in_box, lattice, safe_radius(radius, lattice.heights, n), found.list);
 
     // A pair is real when it joins the atoms themselves along open directions, not a copy that the box put there.
     const auto is_real = [&](std::size_t p) {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "potential/graph.hpp"
+#include "../potential/graph.hpp"
 
 namespace equipot {
 

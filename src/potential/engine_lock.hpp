@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "model/model.hpp"
+#include "../model/model.hpp"
 
 namespace equipot {
 

@@ -168,6 +168,17 @@ struct Potential::Impl {
 };
 
 Potential::Potential(Model model, const LoadOptions& options) : impl_(std::make_unique<Impl>()) {
+    check_model(model);
+    start(std::move(model), options);
+}
+
+Potential Potential::load(const std::string& path, const LoadOptions& options) {
+    Potential potential;
+    potential.start(read_model(path), options);
+    return potential;
+}
+
+void Potential::start(Model model, const LoadOptions& options) {
     impl_->model = std::move(model);
     impl_->options = options;
     impl_->head = find_head(impl_->model, options.head);
@@ -182,7 +193,7 @@ Potential::Potential(Model model, const LoadOptions& options) : impl_(std::make_
     }
 }
 
-Potential Potential::load(const std::string& path, const LoadOptions& options) { return {read_model(path), options}; }
+Potential::Potential() : impl_(std::make_unique<Impl>()) {}
 Potential::~Potential() = default;
 Potential::Potential(Potential&&) noexcept = default;
 Potential& Potential::operator=(Potential&&) noexcept = default;
@@ -227,6 +238,8 @@ std::string Potential::execution() const {
 double Potential::device_bytes_per_atom(double edges_per_atom, const Properties& what, double total_per_owned) const {
     return impl_->evaluator->bytes_per_atom(edges_per_atom, what, total_per_owned);
 }
+
+double Potential::memory_usage() const { return impl_->evaluator->memory_usage(); }
 
 DeviceMemory Potential::device_memory() const { return impl_->evaluator->memory(); }
 

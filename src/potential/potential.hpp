@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "model/model.hpp"
-#include "potential/graph.hpp"
+#include "../model/model.hpp"
+#include "graph.hpp"
 
 namespace equipot {
 
@@ -50,9 +50,10 @@ struct DeviceMemory {
 
 /// Reused between calls: vectors keep their capacity.
 struct Result {
-    double energy = 0.0;                   ///< eV, owned atoms only
-    std::vector<double> energies;          ///< [owned] eV, with E0
-    std::vector<double> forces;            ///< [total, 3] eV/Å; rows of halo atoms are to be added to their owners
+    double energy = 0.0;           ///< eV, owned atoms only
+    std::vector<double> energies;  ///< [owned] eV, with E0
+    std::vector<double> forces;    ///< [total, 3] eV/Å, also when virials are asked for; rows of halo atoms are to be
+                                   ///< added to their owners
     std::array<double, 9> virial{};        ///< eV, row-major, summed over the edges of this graph
     std::vector<double> virials;           ///< [total, 9] eV
     std::vector<double> centroid_virials;  ///< [total, 9] eV
@@ -68,11 +69,13 @@ struct System {
     std::array<bool, 3> periodic{false, false, false};
 };
 
-/// A model ready to run. Movable, not copyable; compute may be called from several threads (calls take turns).
+/// A model ready to run. Movable, not copyable. Calls from several threads take turns, those of all potentials in the
+/// process, since each uses all threads itself; one that waits in an Exchange for another of them waits forever.
 class Potential {
 public:
     /// @throws Error when the file cannot be read, is damaged, or names no such head.
     static Potential load(const std::string& path, const LoadOptions& options = {});
+    /// The same for a model in memory. @throws Error when its parts do not fit together.
     Potential(Model model, const LoadOptions& options);
     ~Potential();
     Potential(Potential&&) noexcept;
@@ -100,19 +103,28 @@ public:
 
     [[nodiscard]] DeviceMemory device_memory() const;
 
+    /// Bytes of the host's memory for radial tables and for what is kept between layers; none for those on a device.
+    [[nodiscard]] double memory_usage() const;
+
     /// Fused multiply-adds per second that one thread reaches in the working precision, measured now.
     [[nodiscard]] double measure_peak() const;
 
+    /// @throws Error for an element that the model lacks, atoms on top of each other, positions or a cell that are not
+    /// finite, a periodic direction without a lattice vector, and arrays whose sizes differ.
     void compute(const System& system, const Properties& what, Result& result);
+    /// The graph is taken at its word: neighbours in [0, total), first[0] = 0, no edge shorter than `overlap`.
+    /// @throws Error for an element that the model lacks.
     void compute(const Graph& graph, Exchange& exchange, const Properties& what, Result& result);
 
-    /// For front ends whose atoms are on a device: what runs there (see kokkos_kernels/device_evaluator.hpp), and the
-    /// atomic numbers that it numbers as species 0, 1, … since the last prepare or compute.
+    /// For front ends that are built with equipot and have their atoms on a device: what runs there, a DeviceEvaluator,
+    /// and the atomic numbers that it numbers as species 0, 1, … since the last prepare or compute.
     [[nodiscard]] kernels::Evaluator& evaluator();
     [[nodiscard]] std::vector<std::int32_t> prepared_species() const;
 
 private:
     struct Impl;
+    Potential();
+    void start(Model model, const LoadOptions& options);
     std::unique_ptr<Impl> impl_;
 };
 
@@ -124,8 +136,9 @@ int usual_threads();
 /// More than this Kokkos has no room for.
 inline constexpr int most_threads = 512;
 
-/// Initialises Kokkos once per process if nobody has (threads = 0: `usual_threads`). Never finalised by
-/// us: LAMMPS and Python may load and unload the library in any order.
+/// Initialises Kokkos once per process if nobody has, and OpenMP's number of threads with it (threads = 0:
+/// `usual_threads`); later calls change nothing. Never finalised by us: LAMMPS and Python may load and unload the
+/// library in any order.
 void ensure_kokkos(int threads = 0);
 
 }  // namespace equipot

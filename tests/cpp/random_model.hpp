@@ -110,7 +110,7 @@ inline Model random_model(const ModelOptions& options) {
         for (int L = 0; L <= layer.hidden_out; ++L) {
             layer.product.emplace_back();
             for (const ProductBasis& basis : model.basis[static_cast<std::size_t>(L)])
-                layer.product.back().push_back(array({nz, basis.paths, K}, 1));
+                layer.product.back().push_back(basis.paths == 0 ? Array{} : array({nz, basis.paths, K}, 1));
             layer.out.push_back(array({K, K}, unit));
         }
         if (layer.skip)

@@ -256,6 +256,22 @@ TEST_CASE("long and flat boxes, where the cell list must limit its cells", "[nei
     }
 }
 
+TEST_CASE("a few atoms in a large box, where cells would outnumber pairs", "[neighbors]") {
+    std::mt19937 rng(6);
+    for (const double length : {60.0, 200.0, 1e3, 1e6})
+        for (const int n : {1, 2, 5, 12}) {
+            System s = random_system(rng, n, {length, 0, 0, 0.3 * length, length, 0, 0, 0, length}, {true, true, true});
+            for (int k = 1; k < n; ++k) {  // a chain, across faces of the box
+                const double step[3] = {0.9 * k, 0.5 * (k % 3), -0.4 * k};
+                for (std::size_t d = 0; d < 3; ++d)
+                    s.positions[3 * static_cast<std::size_t>(k) + d] = s.positions[d] + step[d];
+            }
+            NeighborList list;
+            list.update(s, 5.0);
+            require_same(edges_of(list.graph()), brute_force(s, 5.0, 1), 1e-8);
+        }
+}
+
 TEST_CASE("atoms outside the cell see the same neighbours", "[neighbors]") {
     std::mt19937 rng(5);
     const std::array<double, 9> cell = {6, 1, 0, -2, 8, 1, 1, 3, 9};

@@ -280,3 +280,21 @@ TEST_CASE("a model survives its file; damaged files are refused in words") {
     }
     std::filesystem::remove_all(folder);
 }
+
+TEST_CASE("a model in memory is checked as a file is") {
+    const LoadOptions first{.head = "first"};
+    const auto changed = [](auto&& change) {
+        Model model = random_model({});
+        change(model);
+        return model;
+    };
+    CHECK_NOTHROW(Potential(random_model({}), first));
+    CHECK_THROWS_AS(Potential(Model{}, {}), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.l_max = 9; }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.channels *= 4; }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.species.push_back(92); }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.embedding.data.clear(); }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.e0.data.pop_back(); }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.layers.clear(); }), first), Error);
+    CHECK_THROWS_AS(Potential(changed([](Model& m) { m.layers.back().out[0].data.push_back(0); }), first), Error);
+}

@@ -106,42 +106,48 @@ TEST_CASE("3j symbols are normalised, orthogonal and couple to known values") {
 }
 
 TEST_CASE("splines reproduce polynomials of degree five, with their slopes") {
-    const auto f = [](double r) { return 1 + r * (0.5 + r * (-0.3 + r * (0.2 + r * (0.1 - 0.05 * r)))); };
-    const auto df = [](double r) { return 0.5 + r * (-0.6 + r * (0.6 + r * (0.4 - 0.25 * r))); };
+    // Of x = r/(r + cutoff), in which the knots are equally far from each other.
+    const auto f = [](double x) { return 1 + x * (0.5 + x * (-0.3 + x * (0.2 + x * (0.1 - 0.05 * x)))); };
+    const auto df = [](double x) { return 0.5 + x * (-0.6 + x * (0.6 + x * (0.4 - 0.25 * x))); };
     constexpr int n = 7, outputs = 4;
-    const double low = 0.5, h = 0.25, rule[5] = {13.0 / 240, -7.0 / 15, 73.0 / 40, -7.0 / 15, 13.0 / 240};
+    const double low = 0.5, cutoff = 2.25, rule[5] = {13.0 / 240, -7.0 / 15, 73.0 / 40, -7.0 / 15, 13.0 / 240};
+    const RadialGrid grid(low, cutoff, n);
+    const auto x_of = [=](double r) { return r / (r + cutoff); };
     std::vector<double> rows((n + 5) * outputs);
     for (int i = 0; i < n + 5; ++i)
         for (int k = 0; k < 5; ++k)
             for (int c = 0; c < outputs; ++c)
-                rows[static_cast<std::size_t>(i * outputs + c)] += (c + 1) * rule[k] * f(low + (i + k - 4) * h);
-    const RadialTable<double> table{rows.data(), low, 1 / h, n, outputs};
+                rows[static_cast<std::size_t>(i * outputs + c)] +=
+                    (c + 1) * rule[k] * f(x_of(grid.distance(i + k - 4)));
+    const RadialTable<double> table{rows.data(), grid, outputs};
     double R[outputs], dR[outputs];
-    for (const double r : {0.5, 0.63, 1.1, 2.2, 2.25}) {
+    for (const double r : {low, 0.63, 1.1, 2.2, cutoff}) {
         radial_splined<P, true>(SplineWeights<double>(table, r), outputs, 0, Blocks{0, 1, 1}, R, dR);
         for (int c = 0; c < outputs; ++c) {
-            CHECK(R[c] == Approx((c + 1) * f(r)).epsilon(1e-12));
-            CHECK(dR[c] == Approx((c + 1) * df(r)).epsilon(1e-11));
+            CHECK(R[c] == Approx((c + 1) * f(x_of(r))).epsilon(1e-12));
+            CHECK(dR[c] == Approx((c + 1) * df(x_of(r)) * cutoff / ((r + cutoff) * (r + cutoff))).epsilon(1e-11));
         }
     }
 }
 
 TEST_CASE("float splines have slopes as exact as their values") {
-    // A straight line of size 1 with a small slope: B-spline coefficients are its values at the knots. From rounded
-    // coefficients a slope would err by 6e-8 / h.
+    // A straight line (in x) of size 1 with a small slope: B-spline coefficients are its values at the knots. From
+    // rounded coefficients a slope would err by 6e-8 / h.
     constexpr int n = 100;
-    const double low = 0.5, h = 0.01, slope = 1e-3;
+    const double low = 0.5, cutoff = 1.5, slope = 1e-3;
+    const RadialGrid grid(low, cutoff, n);
+    const double h = (0.5 - low / (low + cutoff)) / n;
     std::vector<float> rows;
     for (int i = 0; i < n + 3; ++i) {
         rows.push_back(static_cast<float>(1 + slope * (i - 1) * h));
         rows.push_back(static_cast<float>(slope * h));
     }
-    const RadialTable<float> table{rows.data(), low, 1 / h, n, 1};
+    const RadialTable<float> table{rows.data(), grid, 1};
     float R = 0, dR = 0;
     for (const double r : {0.5, 0.637, 1.1, 1.499}) {
         radial_splined<Pack<float, 1, void>, true>(SplineWeights<float>(table, r), 1, 0, Blocks{0, 1, 1}, &R, &dR);
-        CHECK(R == Approx(1 + slope * (r - low)).margin(2e-7));
-        CHECK(dR == Approx(slope).epsilon(3e-7));
+        CHECK(R == Approx(1 + slope * (r / (r + cutoff) - low / (low + cutoff))).margin(2e-7));
+        CHECK(dR == Approx(slope * cutoff / ((r + cutoff) * (r + cutoff))).epsilon(3e-7));
     }
 }
 

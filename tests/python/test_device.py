@@ -27,8 +27,9 @@ def assert_same(found: dict, expected: dict, relative: float) -> None:
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=relative * size, err_msg=name)
 
 
-# Double: sums in another order. Float: a hundred roundings of 6e-8; a tenth of that has been found.
-@pytest.mark.parametrize(("dtype", "relative"), [("float64", 1e-10), ("mixed", 1e-5), ("float32", 1e-5)])
+# Double: sums in another order. Float: either chooses by itself how fine its tables are, which err by up to 2e-5 eV/Å
+# here; a hundred roundings of 6e-8 come to less.
+@pytest.mark.parametrize(("dtype", "relative"), [("float64", 1e-10), ("mixed", 5e-5), ("float32", 5e-5)])
 def test_same_as_on_the_cpu(any_architecture, make_potential, dtype, relative):
     cpu = make_potential(any_architecture, dtype=dtype)
     device = make_potential(any_architecture, dtype=dtype, device="host")

@@ -504,7 +504,8 @@ def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
         **SMALL,
     )
     old, new = read_model(first), read_model(path)
-    assert new.card["title"] == "mine"
+    assert new.card["title"] == "mine, fine-tuned"
+    assert "seen" not in new.card
     assert "range" not in new.card
     assert "posterior.factor" not in new.arrays
     assert new.meta["heads"] == ["Default", "mine"]
@@ -526,6 +527,17 @@ def test_models_that_are_lost_in_single_precision_are_refused(tmp_path: Path, da
     table = {**SMALL, "precision": "mixed", "start": {"model": str(first)}}
     with pytest.raises(equipot.EquipotError, match=r'"mixed" is too coarse .* meV/atom .* precision = "float64"'):
         train(folder=tmp_path / "second", sets=divided(data), **table)
+
+
+def test_training_that_only_makes_it_worse_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tmp_path / "truth.equipot"
+    random_model(
+        truth, seed=5, species=(8, 14), cutoff=4.0, channels=4, l_max=1, hidden_l=(0,), correlation=2, layers=1
+    )
+    table = {"epochs": 2, "start": {"model": str(truth)}, "optimizer": {"learning_rate": 0.01}}
+    path = train(folder=tmp_path / "run", sets=divided(made_by(truth)), **table)
+    assert "No epoch was better than the model that training began with" in capsys.readouterr().err.replace("\n", " ")
+    assert read_model(path).card["training"]["epoch"] == 0
 
 
 def test_replay_keeps_the_old_head(tmp_path: Path, data: DataSet, run: tuple[Path, Any]) -> None:

@@ -20,9 +20,11 @@ from structures import random_atoms
 from equipot import EquipotError, load
 from equipot._equipot import Trainer
 from equipot.data import DataSet, Structure
+from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.descents import Descents
 from equipot.fit.guards import shortest_distances
+from equipot.fit.insertions import Insertions
 from equipot.fit.linear import linear
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.linear_fit import LinearFit, score
@@ -477,20 +479,28 @@ def test_atoms_do_not_fall_into_each_other(tmp_path: Path) -> None:
         assert sum(rises) >= 3 if repulsion else sum(rises) == 0
 
 
-def test_holes_are_found_and_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of atoms that are let down into the midst of others, by other choices than those of the fit."""
+@pytest.mark.parametrize("kind", ["insertions", "crystals"])
+def test_holes_are_found_and_filled(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where descents lead that others than those of the fit begin with."""
     frames, rng = [], np.random.default_rng(1)
     for k in range(16):
         atoms = bulk("Cu", cubic=True).repeat((2, 2, 1))
-        atoms.positions += rng.normal(scale=0.08, size=atoms.positions.shape)
+        if k > 0:
+            atoms.positions += rng.normal(scale=0.08, size=atoms.positions.shape)
         atoms.calc = EMT()
         frames.append(Structure(atoms.copy(), atoms.get_potential_energy(), atoms.get_forces(), source=f"memory#{k}"))
     table = {"basis": {"channels": 8, "l_max": 3, "cutoff": 5.0, "l_sums": [0, 6, 6]}}
     found = []
+    monkeypatch.setattr("equipot.fit.linear_fit._DESCENTS", 30_000)
     for rounds in (0, 8):
         monkeypatch.setattr("equipot.fit.linear_fit._ROUNDS", rounds)
         engine = Trainer(str(linear(table, tmp_path / f"{rounds}", sets=DataSets(DataSet(frames)), quiet=True)))
-        others = [Descents(frames * 20, shortest_distances(frames, 5.0), 5.0, 0.5, seed=seed) for seed in (7, 8, 9)]
+        others: list[Descents] = [
+            Insertions(frames * 20, shortest_distances(frames, 5.0), 5.0, 0.5, seed=seed)
+            if kind == "insertions"
+            else Crystals(frames, 5.0, 0.5, seed=seed)
+            for seed in (7, 8, 9)
+        ]
         found.append(sum(descents.run(engine, 1000) for descents in others))
     assert found[1] < 0.3 * found[0], found
 

@@ -78,8 +78,9 @@ def test_teachers_give_means_and_what_they_differ_by(tmp_path: Path) -> None:
     ]
     for i in range(len(data)):
         forces = np.array([one[i]["forces"] for one in single])
-        assert found["energy"][i] == pytest.approx(np.mean([one[i]["energy"] for one in single]), rel=1e-12)
-        np.testing.assert_allclose(found["virial"][i], np.mean([one[i]["virial"] for one in single], axis=0), atol=1e-9)
+        # training has splines for radial functions, also in double precision
+        assert found["energy"][i] == pytest.approx(np.mean([one[i]["energy"] for one in single]), rel=1e-11)
+        np.testing.assert_allclose(found["virial"][i], np.mean([one[i]["virial"] for one in single], axis=0), atol=1e-8)
         spread = np.sqrt(np.mean((forces - forces.mean(axis=0)) ** 2))
         assert spread > 0.01
         assert found["spread"][i] == pytest.approx(spread, rel=1e-6)  # forces agree to 1e-9

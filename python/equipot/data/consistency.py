@@ -14,6 +14,8 @@ from equipot.units import GPA
 
 # Structures of one composition that are compared with each other, and groups of them.
 _GROUP, _GROUPS = 120, 40
+# Before it is an error that energies and forces do not belong together: so many pairs, or so little spread.
+_CERTAIN, _ALIKE = 10, 0.1
 _MAX_NUMBERS = 4_000_000
 
 # What the energy change is, divided by what the forces predict, when one of them is in another unit.
@@ -187,11 +189,11 @@ def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
         name, factor = min(_ENERGY_FACTORS.items(), key=lambda item: _apart(slope, item[1]))
         guess = (
             name
-            if _apart(slope, factor) < np.log(1.2)
+            if _apart(slope, factor) < np.log(1.1)
             else "they seem to be in different units or from different calculations"
         )
     return Finding(
-        "error",
+        "error" if count >= _CERTAIN or spread < _ALIKE * abs(slope) else "warning",
         "energy units",
         f"energy differences between similar structures are {slope:.3g} times those that the forces predict ({count} "
         f"pairs): {guess}; convert them to eV and eV/Å, or name the right keys",

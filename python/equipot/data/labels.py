@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
@@ -28,17 +29,24 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
     clashes = _Clashes(file, keys)
     skewed: list[str] = []
     no_volume: list[str] = []
+    weighted: list[str] = []
+    held: list[str] = []
     for number, atoms, values in file.frames:
         where = f"{file.name}, frame {number}"
         bare = _bare(atoms, where)
         source = f"{file.name}#{number}"
         structure = Structure(bare, config_type=_config_type(values.get(config_type_key)), source=source)
+        if values.get("config_weight") is not None:
+            structure.weight = _weight(values["config_weight"], where)
+            weighted.append(source)
         energy, forces = (_present(values, keys[quantity]) for quantity in ("energy", "forces"))
         if energy is not None:
             structure.energy = _energy(energy, keys["energy"], where)
             taken["energy"][keys["energy"]] += 1
         if forces is not None:
             structure.forces = _forces(forces, keys["forces"], bare, where)
+            if _are_held(atoms, structure.forces):
+                held.append(source)
             taken["forces"][keys["forces"]] += 1
         tensors: dict[str, NDArray[np.float64]] = {}
         for quantity in ("virial", "stress"):
@@ -66,6 +74,21 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
         data.structures.append(structure)
     data.keys_taken = {quantity: dict(counts) for quantity, counts in taken.items() if counts}
     findings += clashes.findings()
+    if weighted:
+        findings.append(
+            Finding("note", "weights", f"{file.name}: {len(weighted)} structures count as their config_weight says")
+        )
+    if held:
+        findings.append(
+            Finding(
+                "warning",
+                "forces",
+                f"{file.name}: {_count(held)} fixed atoms whose forces are zero: ASE writes zeros for them, and a fit "
+                "takes zeros for what they are. Write the forces without constraints "
+                "(get_forces(apply_constraint=False)), or leave these structures out",
+                tuple(held[:5]),
+            )
+        )
     if skewed:
         findings.append(
             Finding(
@@ -268,6 +291,22 @@ def _present(values: dict[str, Any], key: str) -> Any:
 
 def _config_type(value: Any) -> str:
     return "default" if value is None or str(value).strip() == "" else str(value).strip()
+
+
+def _weight(value: Any, where: str) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = np.nan
+    if not (np.isfinite(weight) and weight >= 0):
+        raise EquipotError(f"{where}: config_weight is {value!r}, not a number of zero or more")
+    return weight
+
+
+def _are_held(atoms: Atoms, forces: NDArray[np.float64]) -> bool:
+    """Whether some atoms are fixed, and all forces on them zero."""
+    fixed = [i for c in atoms.constraints if isinstance(c, FixAtoms) for i in c.index]
+    return bool(fixed) and not forces[fixed].any() and bool(forces.any())
 
 
 def _bare(atoms: Atoms, where: str) -> Atoms:

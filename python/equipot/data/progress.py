@@ -3,14 +3,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+class _Lasting:
+    """Standard error for long work, which goes on when nobody reads it any more."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+def lasting_console(**options: Any) -> Console:
+    """A console on standard error; a pipe whose reader has gone, or a full disk, does not end the work."""
+    return Console(file=cast("IO[str]", _Lasting()), highlight=False, **options)
 
 
 @contextmanager
@@ -19,7 +42,7 @@ def progress_bar(text: str, total: float) -> Iterator[Callable[[float], None]]:
 
     Yields a function that takes how much is done, of `total`.
     """
-    console = Console(stderr=True)
+    console = lasting_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     hidden = _quiet.get() or not console.is_terminal
     # It vanishes when done, so that what comes after it looks the same with and without a terminal.

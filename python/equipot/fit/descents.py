@@ -1,15 +1,13 @@
-"""Descents: one atom of a crystal or a melt is put into the midst of others and let down with the model in training.
+"""Descents: structures that the data have not are let down with the model in training, in search of holes.
 
-What it costs to put an atom elsewhere, 5 eV known to 2, and the walls of all atoms that are closer than in any data are
-what the energy has to exceed on the way down as well (see `equipot.fit.guards`), but for 0.1 eV for each atom around
-that is let down along with it. Where the model has less, there is a hole, which no list of made-up structures need have
-had, and what stands there becomes a guard.
+Each kind has a bound that the energy may not fall below, wherever the atoms come to on their way. Where the model has
+less, there is a hole, which no list of made-up structures need have had, and what stands there becomes a guard.
 """
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from equipot import _equipot
-from equipot.data import Structure
-from equipot.fit.bonds import Indices, Mask
-from equipot.fit.guards import Guard, insert, insertion, insertion_limits, raised
+from equipot.fit.bonds import Mask
 from equipot.fit.objective import graph_set
 from equipot.fit.searches import Search
 
@@ -27,64 +23,49 @@ Array = NDArray[np.float64]
 
 _STEPS, _STEP = 40, 0.06  # at most; Å, of the atom that moves most
 _AT_REST = 0.2  # eV/Å
-_AROUND = 4.0  # Å
-_RELAXATION = 0.1  # eV per atom
 _TOGETHER = 2000  # atoms
-_MOST_ATOMS = 500  # of a structure
-_STRUCTURES_PER_GUARD = 8  # of a round: more of them would not be trained on before the next
 
 
 @dataclass
-class _Descent:
+class Descent:
+    """Atoms on their way, what they began as (an index of `Search`), and which of them move."""
+
     place: int
     atoms: Atoms
     moves: Mask
 
 
 class Descents(Search):
-    """Descents from structures of the data, and the guards that they have led to.
+    """Descents of one kind, and the guards that they have led to.
 
     Parameters
     ----------
-    dataset : sequence of Structure
-        The training data; periodic structures with energies are used.
-    shortest : mapping
-        Their `shortest_distances`.
+    pool, atoms
+        As of `Search`.
     cutoff : float
         Å.
     closest : float
         Å; a descent ends where atoms come closer than this.
-    seed : int
-        Of what is put where.
+    seed : sequence of int
+        Of what is drawn.
+    enough : int
+        Guards of one round.
     """
 
     def __init__(
-        self,
-        dataset: Sequence[Structure],
-        shortest: Mapping[tuple[int, int], float],
-        cutoff: float,
-        closest: float,
-        seed: int,
+        self, pool: list[int], atoms: float, cutoff: float, closest: float, seed: tuple[int, int], enough: int
     ) -> None:
-        self._dataset, self._cutoff, self._closest, self._seed = dataset, cutoff, closest, seed
-        self._limits = insertion_limits(shortest)
-        super().__init__(
-            [
-                place
-                for place, s in enumerate(dataset)
-                if self._limits and s.energy is not None and 1 < len(s) <= _MOST_ATOMS and s.atoms.pbc.any()
-            ]
-        )
-        atoms = sum(len(dataset[place]) for place in self._pool)
-        self._together = max(_TOGETHER * len(self._pool) // max(atoms, 1), 1)
+        super().__init__(pool, atoms)
+        self._cutoff, self._closest, self._seed = cutoff, closest, seed
+        self._together = max(int(_TOGETHER / self.atoms), 1)
+        self._enough = enough
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
         """Let atoms down with the engine's weights, for about so many evaluations; how many guards that gives."""
-        rng = np.random.default_rng([self._seed, 4, self._round])
+        rng = np.random.default_rng([*self._seed, self._round])
         self._round += 1
         before = len(self.guards)
-        enough = before + max(8, len(self._pool) // _STRUCTURES_PER_GUARD)
-        while evaluations > 0 and len(self.guards) < enough:
+        while evaluations > 0 and len(self.guards) < before + self._enough:
             draws = [self._begin(rng) for _ in range(int(np.clip(evaluations // _STEPS, 1, self._together)))]
             going = [descent for descent in draws if descent is not None]
             evaluations -= len(draws) - len(going)
@@ -95,16 +76,11 @@ class Descents(Search):
                 going = self._evaluate(trainer, going)
         return len(self.guards) - before
 
-    def _begin(self, rng: np.random.Generator) -> _Descent | None:
+    @abstractmethod
+    def _begin(self, rng: np.random.Generator) -> Descent | None:
         """A descent, if what is drawn can be one."""
-        place = self._pool[int(rng.integers(len(self._pool)))]
-        atoms = self._dataset[place].atoms.copy()
-        atom = insert(atoms, self._limits, rng)
-        if atom is None:
-            return None
-        return _Descent(place, atoms, atoms.get_distances(atom, range(len(atoms)), mic=True) < _AROUND)
 
-    def _evaluate(self, trainer: _equipot.Trainer, going: list[_Descent]) -> list[_Descent]:
+    def _evaluate(self, trainer: _equipot.Trainer, going: list[Descent]) -> list[Descent]:
         """Take a step with each; those that go on."""
         graphs = graph_set([d.atoms for d in going], self._cutoff)
         apart = np.flatnonzero(np.asarray(graphs.shortest) >= self._closest)
@@ -115,7 +91,7 @@ class Descents(Search):
         forces = np.split(found["forces"], np.cumsum([len(d.atoms) for d in going])[:-1])
         left = []
         for descent, energy, force in zip(going, found["energy"], forces, strict=True):
-            guard = self._guard(descent.place, descent.atoms.positions)
+            guard = self._guard(descent.place, descent.atoms.positions, np.asarray(descent.atoms.cell))
             assert guard.structure.energy is not None
             if energy < guard.structure.energy - 2 * guard.tolerance:
                 self._keep(descent.place, guard)
@@ -126,11 +102,3 @@ class Descents(Search):
                 descent.atoms.positions += force * (_STEP / most)
                 left.append(descent)
         return left
-
-    def _guard(self, place: int, positions: Array) -> Guard:
-        source = self._dataset[place]
-        atoms = source.atoms.copy()
-        atoms.positions[:] = positions
-        moved: Indices = np.flatnonzero(np.abs(positions - source.atoms.positions).max(axis=1) > 0)
-        gain, known = insertion(atoms, self._limits)
-        return raised(source, atoms, gain, known + 0.5 * _RELAXATION * len(moved), f"descent from {source.source}")

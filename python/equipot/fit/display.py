@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from equipot.data.progress import lasting_console
 from equipot.units import GPA
 
 _SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", GPA, "GPa"))
@@ -49,9 +50,9 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or lasting_console()
         if not self._console.is_terminal and console is None:
-            self._console = Console(stderr=True, highlight=False, width=200)
+            self._console = lasting_console(width=200)
         self._quiet = quiet
         self._live: Live | None = None
         self._progress = Progress(

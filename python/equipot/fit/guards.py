@@ -120,8 +120,7 @@ def guards(
             scale = _SCALES[number // 2 % len(_SCALES)]
             atoms.set_cell(np.asarray(atoms.cell) * scale)
             atoms.positions *= scale
-            x = scale**-2
-            gain = n * 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
+            gain = n * compression(scale**3, stiff)
             known = 0.5 * n
         elif atoms.pbc.any() and number // 2 % 2:
             if insert(atoms, anywhere, rng) is None:
@@ -271,6 +270,15 @@ def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
         return bulk, 10.0
     slope = np.polyfit([v for v, _ in known], [w for _, w in known], 1)[0]
     return bulk, float(np.clip(-slope / 3, 0.5, 60.0))
+
+
+def compression(volume: float, stiff: float) -> float:
+    """What it costs to compress to so much of the volume, eV per atom (Birch, Phys. Rev. 71, 809, 1947, eq. of state).
+
+    `stiff` is the bulk modulus times the volume per atom, eV; its derivative by pressure is 4.5.
+    """
+    x = volume ** (-2 / 3)
+    return 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
 
 
 def _wall(atoms: Atoms, apart: Bonds | None, limits: Mapping[Contact, float]) -> float:

@@ -57,15 +57,19 @@ class HotWalks(Search):
     """
 
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
-        super().__init__([])
         self._dataset, self._seed = dataset, seed
+        pool = [
+            place
+            for place, s in enumerate(dataset)
+            if s.energy is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS and not s.atoms.pbc.any()
+        ]
+        super().__init__(pool, sum(len(dataset[place]) for place in pool) / max(len(pool), 1))
         self._lowest: dict[bytes, float] = {}
         self._bonds: dict[int, Mask] = {}
-        for place, s in enumerate(dataset):
-            if s.energy is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS and not s.atoms.pbc.any():
-                self._pool.append(place)
-                key = _composition(s)
-                self._lowest[key] = min(self._lowest.get(key, np.inf), s.energy)
+        for place in pool:
+            key, energy = _composition(dataset[place]), dataset[place].energy
+            assert energy is not None
+            self._lowest[key] = min(self._lowest.get(key, np.inf), energy)
         self._takers = hydrogen_takers([dataset[place] for place in self._pool])
         self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
 
@@ -117,7 +121,7 @@ class HotWalks(Search):
                 anew = True
         return anew
 
-    def _guard(self, place: int, positions: Array) -> Guard:
+    def _guard(self, place: int, positions: Array, cell: Array) -> Guard:
         return self._judge(place, positions)[0]
 
     def _judge(self, place: int, positions: Array) -> tuple[Guard, bool]:

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from equipot import EquipotError
-from equipot.data.progress import without_bars
+from equipot.data.progress import lasting_console, without_bars
 from equipot.files import write_file
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.linear_fit import LinearFit
@@ -79,7 +77,7 @@ def linear(
 def _fit(settings: LinearSettings, sets: DataSets | None, path: Path, scan: bool, quiet: bool) -> Path:
     # read before the folder is made: a mistake in the data leaves nothing behind
     data = sets if sets is not None else read_sets(settings.data, settings.seed)
-    console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
+    console = lasting_console(quiet=quiet, soft_wrap=True)
     if not console.is_terminal:  # into a file, tables keep their width instead of folding at 80 columns
         console.width = 140
     fit = LinearFit(settings, data, console)

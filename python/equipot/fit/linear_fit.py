@@ -21,9 +21,10 @@ from rich.console import Console
 from equipot import EquipotError, __version__, _equipot
 from equipot.data import DataSet
 from equipot.files import finite
+from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
-from equipot.fit.descents import Descents
 from equipot.fit.guards import guards, shortest_distances
+from equipot.fit.insertions import Insertions
 from equipot.fit.linear_basis import Basis, LinearBasis
 from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
 from equipot.fit.linear_settings import LinearSettings
@@ -47,7 +48,8 @@ _TOLERANCE = 0.005
 # Factors of the weight of energies that are tried; the given one first.
 _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
 _GUARDS = 60
-_ROUNDS, _DESCENTS = 8, 60_000  # of descents, and how many atoms are evaluated in each
+_WORSE = 1.2  # times as large errors with guards are worth a warning
+_ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
 
 
 class LinearFit:
@@ -187,18 +189,11 @@ class LinearFit:
         """Find the coefficients, in the end from all data unless `refit` is off."""
         self.solution = self.search()
         if self.valid is not None:
-            errors = errors_of(self.basis, self.data.valid, self.baseline, [self.solution.coefficients])[0]
-            self.validation = dict(zip(("energy", "forces", "stress"), map(float, errors), strict=True))
-            shown = ", ".join(
-                f"{name} {value:.3g} {unit}"
-                for (name, value), unit in zip(self.validation.items(), ("meV/atom", "meV/Å", "GPa"), strict=True)
-                if np.isfinite(value)
-            )
-            self.console.print(f"Mean absolute errors of the validation data: {shown}.")
+            self._validate(self.solution.coefficients)
         if self.refitted:
             self.solution = self._again(self.solution)
-        if self.basis.repulsion:
-            self._fill_holes()
+        if self.basis.repulsion and self._fill_holes():
+            self._validate_again()
         self.notes += self.solution.notes
         s = self.solution
         w = ", ".join(
@@ -219,27 +214,58 @@ class LinearFit:
             return ard(everything, solution.weights, precision)
         return replace(solution, coefficients=ridge(everything, solution.weights, precision, solution.strength))
 
-    def _fill_holes(self) -> None:
-        """Look for holes (see `equipot.fit.descents`) and solve again with guards there, until none is found."""
+    def _fill_holes(self) -> int:
+        """Look for holes (see `equipot.fit.descents`) and solve again with guards there, until none is found.
+
+        Returns how many guards that gave.
+        """
         assert self.train is not None
-        descents = Descents(self.data.train, self.shortest, self.basis.cutoff, SHORTEST, self.settings.seed)
-        evaluations = min(_DESCENTS * len(self.data.train) // max(int(self.data.train.atoms), 1), 4000)
+        data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
+        searches = [Insertions(data, self.shortest, cutoff, SHORTEST, seed), Crystals(data, cutoff, SHORTEST, seed)]
         for _ in range(_ROUNDS):
-            if not descents.possible:
-                return
-            known = len(descents.guards)
+            known = [len(search.guards) for search in searches]
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "model.equipot"
                 write_model(self.model(), path)
-                descents.run(_equipot.Trainer(str(path)), evaluations)
-            found = descents.guards[known:]
+                engine = _equipot.Trainer(str(path))
+            for search in searches:
+                if search.possible:
+                    search.run(engine, int(_DESCENTS / search.atoms))
+            found = [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
             if not found:
                 break
             add_guards(self.train, self.basis, found, self.baseline)
             assert self.solution is not None
             self.solution = self._again(self.solution)
-        if descents.guards:
-            self.console.print(f"{len(descents.guards)} structures in holes were found, and guards put there.")
+        if count := sum(len(search.guards) for search in searches):
+            self.console.print(f"{count} structures in holes were found, and guards put there.")
+        return count
+
+    def _validate_again(self) -> None:
+        """Say what guards have cost: errors of a solution that knows them, but not the validation data."""
+        if self.valid is None or self.settings.solver.method == "ard":
+            return
+        assert self.train is not None
+        assert self.solution is not None
+        s, before = self.solution, dict(self.validation)
+        self._validate(ridge(self.train, s.weights, self.precision(), s.strength), ", with guards in holes")
+        worse = max(self.validation[name] / before[name] for name in before if before[name] > 0)
+        if worse > _WORSE:
+            self.notes.append(
+                f"Guards in holes make errors up to {worse:.1f} times larger: the basis is too small for both, or the "
+                "data too few. Take a larger basis or more data, or leave guards out ([basis] repulsion = false) where "
+                "the potential will stay close to its data."
+            )
+
+    def _validate(self, coefficients: Array, when: str = "") -> None:
+        errors = errors_of(self.basis, self.data.valid, self.baseline, [coefficients])[0]
+        self.validation = dict(zip(("energy", "forces", "stress"), map(float, errors), strict=True))
+        shown = ", ".join(
+            f"{name} {value:.3g} {unit}"
+            for (name, value), unit in zip(self.validation.items(), ("meV/atom", "meV/Å", "GPa"), strict=True)
+            if np.isfinite(value)
+        )
+        self.console.print(f"Mean absolute errors of the validation data{when}: {shown}.")
 
     def _validated(self, weights: tuple[float, float, float], precision: Array) -> Solution:
         """The weights and the strength of the prior that validate best."""

@@ -59,7 +59,8 @@ def compare(
         if len(part):
             most = len(part) if name == "test" else min(len(part), _COMPARED)
             shown = part.subset(np.unique(np.linspace(0, len(part) - 1, most).astype(int)))
-            compared[name] = (shown, evaluate.predict(potential, shown))
+            label = name if most == len(part) else f"{name} ({most:,} of {len(part):,})"
+            compared[label] = (shown, evaluate.predict(potential, shown))
     with suppress(ImportError):  # a report without a picture still is one
         evaluate.parity_picture(Path(folder) / "parity.png", compared)
         pictures["Predicted against reference"] = Path(folder) / "parity.png"

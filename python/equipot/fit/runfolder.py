@@ -16,7 +16,10 @@ from equipot.fit.checkpoint import WHERE_TO_GO_ON, load_checkpoint, save_checkpo
 from equipot.fit.settings import Settings, build, read_toml, to_dict, to_toml
 
 # What may differ when a run is resumed: how long it goes on, not what it computes.
-_FREE_TO_CHANGE = {"folder", "epochs", "patience", "max_hours", "validate_every", "checkpoint_minutes", "threads"}
+_FREE_TO_CHANGE = {
+    *("folder", "epochs", "patience", "max_hours", "validate_every", "checkpoint_minutes", "threads"),
+    "data.test",
+}
 
 _FILES = {"data.train", "data.valid", "data.test", "start.model", "start.replay", "teachers.models"}
 

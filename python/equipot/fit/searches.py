@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from equipot import _equipot
 from equipot.fit.guards import Guard
 
+Array = NDArray[np.float64]
+
 _MOST = 2000  # guards
 
 
@@ -22,13 +24,16 @@ class Search(ABC):
     Parameters
     ----------
     pool : list of int
-        Indices of the structures of the data that it begins with.
+        What it can begin with: indices of structures of the data, or of what else a search has.
+    atoms : float
+        How many these have on average.
     """
 
-    def __init__(self, pool: list[int]) -> None:
+    def __init__(self, pool: list[int], atoms: float) -> None:
         self.guards: list[Guard] = []
+        self.atoms = max(atoms, 1.0)
         self._pool = pool
-        self._places: list[int] = []  # of the structures that they began with
+        self._places: list[int] = []  # what they began with
         self._round = 0
 
     @property
@@ -41,8 +46,8 @@ class Search(ABC):
         """Search with the engine's weights, for about so many evaluations; how many guards that gives."""
 
     @abstractmethod
-    def _guard(self, place: int, positions: NDArray[np.float64]) -> Guard:
-        """The guard where a structure of the data has come to these positions."""
+    def _guard(self, place: int, positions: Array, cell: Array) -> Guard:
+        """The guard where that which it began with has come to these positions, in this cell."""
 
     def _keep(self, place: int, guard: Guard) -> None:
         self.guards.append(guard)
@@ -50,15 +55,16 @@ class Search(ABC):
 
     def state(self) -> dict[str, Any]:
         """What a run needs to go on."""
-        positions = [g.structure.atoms.positions for g in self.guards]
+        atoms = [g.structure.atoms for g in self.guards]
         return {
             "round": self._round,
             "places": self._places,
-            "guards": {str(i): x for i, x in enumerate(positions)},
+            "guards": {str(i): np.vstack([a.positions, a.cell]) for i, a in enumerate(atoms)},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
         self._round = int(state["round"])
         self._places = [int(place) for place in state["places"]]
-        self.guards = [self._guard(*found) for found in zip(self._places, state["guards"].values(), strict=True)]
+        found = zip(self._places, state["guards"].values(), strict=True)
+        self.guards = [self._guard(place, rows[:-3], rows[-3:]) for place, rows in found]

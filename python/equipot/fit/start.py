@@ -23,7 +23,7 @@ from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import ModelFile, read_model, write_model
 
 _COARSE = 0.5  # meV/atom, and for forces ten times as much, meV/Å
-_OF_THE_FIT = ("description", "data", "errors", "fit", "range", "training")
+_OF_THE_FIT = ("title", "description", "data", "errors", "fit", "range", "seen", "training")
 
 
 @dataclass
@@ -149,6 +149,12 @@ def _fine_tuned(settings: TrainSettings, data: DataSets, path: Path, train: Sour
     copied = head = _head_of(model, chosen.head)
     _check_species(model, data.train, "the data have")
     if chosen.new_head is not None:
+        if not chosen.replay:
+            others = ", ".join(f"'{h}'" for h in model.meta["heads"])
+            display.note(
+                f"Other heads ({others}) share the weights that are trained, and will not stay what they were: replay "
+                "their data as well ([start] replay) if they are to be used."
+            )
         model, head = add_head(model, chosen.new_head, copied), chosen.new_head
     start = Start(model, path, head)
     train.head = head
@@ -163,7 +169,7 @@ def _fine_tuned(settings: TrainSettings, data: DataSets, path: Path, train: Sour
     title = model.card.get("title", Path(str(chosen.model)).name)
     # What is known of the older model does not hold for the new one.
     kept = {name: value for name, value in model.card.items() if name not in _OF_THE_FIT}
-    model.meta["card"] = {**kept, "origin": f"fine-tuned from '{title}'"}
+    model.meta["card"] = {"title": f"{title}, fine-tuned", **kept, "origin": f"fine-tuned from '{title}'"}
     for name in [name for name in model.arrays if name.startswith("posterior.")]:
         del model.arrays[name]
     return start

@@ -19,11 +19,12 @@ from equipot import EquipotError, __version__
 from equipot.data import DataSet
 from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, trainable
+from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
-from equipot.fit.descents import Descents
 from equipot.fit.display import Watcher
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.hot_walks import HotWalks
+from equipot.fit.insertions import Insertions
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
@@ -96,7 +97,8 @@ class TrainingRun:
             if settings.optimizer.algorithm != "lbfgs":
                 self.searches = [
                     HotWalks(data.train, cutoff, SHORTEST, settings.seed),
-                    Descents(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
+                    Insertions(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
+                    Crystals(data.train, cutoff, SHORTEST, settings.seed),
                 ]
         if settings.taught:
             taught = read_taught(folder.taught)
@@ -299,8 +301,9 @@ class TrainingRun:
         if not searches or early or self.epoch % every:
             return
         self.model.set(self.used)
-        evaluations = min(int(_WALK_SHARE * every * len(self.data.train)), _LONGEST_WALK)
-        if sum(search.run(self.model.trainer(self.head), evaluations // len(searches)) for search in searches):
+        engine = self.model.trainer(self.head)
+        atoms = _WALK_SHARE * every * self.data.train.atoms / len(searches)
+        if sum(search.run(engine, min(int(atoms / search.atoms), _LONGEST_WALK)) for search in searches):
             self.objective, self.turns = self._assemble()
 
     def _validate(self, train_loss: float | None = None) -> None:
@@ -465,6 +468,11 @@ class TrainingRun:
 
         if self.halted:
             self.display.note(f"Stopped by {self.stopped()} in epoch {self.epoch + 1}; go on with --resume.")
+        if self.epoch > 0 and max((r["epoch"] for r in self.records if r["best"]), default=0) == 0:
+            self.display.note(
+                "No epoch was better than the model that training began with, which is therefore what it leaves: lower "
+                "the learning rate ([optimizer] learning_rate), or train for more epochs."
+            )
         holes = sum(len(search.guards) for search in self.searches)
         if holes:
             self.display.note(f"Looking for holes found {holes} structures in some, which were trained on as guards.")

@@ -1,4 +1,4 @@
-"""Descents: what counts as a hole, that guards stand there, and that they go on to the bit."""
+"""Insertions: what counts as a hole, that guards stand there, and that they go on to the bit."""
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ase.build import bulk, molecule
 from equipot import _equipot
 from equipot.data import Structure
 from equipot.fit.architecture import new_model
-from equipot.fit.descents import Descents
 from equipot.fit.guards import shortest_distances
+from equipot.fit.insertions import Insertions
 from equipot.fit.objective import graph_set
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import write_model
@@ -42,13 +42,13 @@ def trainer(folder: Path, shift: float = 0.0) -> Any:
     return _equipot.Trainer(str(path))
 
 
-def descents(data: list[Structure]) -> Descents:
-    return Descents(data, shortest_distances(data, CUTOFF), CUTOFF, 0.5, seed=1)
+def insertions(data: list[Structure]) -> Insertions:
+    return Insertions(data, shortest_distances(data, CUTOFF), CUTOFF, 0.5, seed=1)
 
 
 def test_guards_stand_where_the_model_is_too_low(tmp_path: Path) -> None:
     data, engine = crystals(), trainer(tmp_path)
-    made = descents(data)
+    made = insertions(data)
     assert made.run(engine, 400) == len(made.guards) > 0
     graphs = graph_set([g.structure.atoms for g in made.guards], CUTOFF)
     energies = engine.evaluate(graphs, np.arange(len(made.guards)))["energy"]
@@ -78,7 +78,7 @@ class Falling:
 
 def test_atoms_around_are_let_down_along_their_forces() -> None:
     data = crystals()
-    made = descents(data)
+    made = insertions(data)
     assert made.run(Falling(3), 30) > 0
     for guard in made.guards:
         (source,) = (s for s in data if guard.structure.source == f"descent from {s.source}")
@@ -96,12 +96,12 @@ def test_atoms_around_are_let_down_along_their_forces() -> None:
 
 
 def test_what_is_high_everywhere_has_no_holes(tmp_path: Path) -> None:
-    assert descents(crystals()).run(trainer(tmp_path, shift=1e3), 200) == 0
+    assert insertions(crystals()).run(trainer(tmp_path, shift=1e3), 200) == 0
 
 
 def test_they_go_on_to_the_bit(tmp_path: Path) -> None:
     engine, data = trainer(tmp_path), crystals(20)
-    whole, first, second = descents(data), descents(data), descents(data)
+    whole, first, second = insertions(data), insertions(data), insertions(data)
     for _ in range(4):
         whole.run(engine, 100)
     for _ in range(2):
@@ -119,11 +119,11 @@ def test_only_periodic_structures_have_them() -> None:
     without = Structure(bulk("Si", cubic=True), None, source="memory#0")
     alone = Structure(bulk("Si").__class__("Si", cell=[5, 5, 5], pbc=True), -1.0, source="memory#1")
     methane = Structure(molecule("CH4"), -1.0, source="memory#2")
-    assert not descents([without, alone, methane]).possible
-    assert descents(crystals(1)).possible
+    assert not insertions([without, alone, methane]).possible
+    assert insertions(crystals(1)).possible
     # nothing in the data tells how close atoms may be
-    assert not Descents(crystals(1), {}, CUTOFF, 0.5, seed=1).possible
+    assert not Insertions(crystals(1), {}, CUTOFF, 0.5, seed=1).possible
 
 
 def test_species_that_never_meet_end_the_search(tmp_path: Path) -> None:
-    assert Descents(crystals(1), {(1, 1): 0.7}, CUTOFF, 0.5, seed=1).run(trainer(tmp_path), 1000) == 0
+    assert Insertions(crystals(1), {(1, 1): 0.7}, CUTOFF, 0.5, seed=1).run(trainer(tmp_path), 1000) == 0

@@ -1,0 +1,108 @@
+"""Crystals of other kinds: which elements have them, what counts as a hole, and what a fit does about it."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from equipot import _equipot
+from equipot.data import Structure
+from equipot.fit.architecture import new_model
+from equipot.fit.crystals import Crystals
+from equipot.fit.guards import compression, stiffness
+from equipot.fit.training_settings import ModelSettings
+from equipot.modelfile import write_model
+
+CUTOFF, ENERGY = 5.0, -4.5  # Å; eV per atom
+
+
+def data(element: str = "Si", force: float = 0.0) -> list[Structure]:
+    """A crystal at rest, or nearly, and hotter ones."""
+    rng = np.random.default_rng(5)
+    made = []
+    for k in range(4):
+        atoms = bulk(element, cubic=True)
+        forces = np.zeros_like(atoms.positions) if k == 0 else rng.normal(size=atoms.positions.shape)
+        forces[0, 0] += force
+        energy, kind = len(atoms) * (ENERGY + 0.1 * k), "bulk" if k == 0 else "hot"
+        made.append(Structure(atoms, energy, forces, config_type=kind, source=f"memory#{k}"))
+    return made
+
+
+def trainer(folder: Path, shift: float) -> Any:
+    """A model with random weights around an energy per atom."""
+    settings = ModelSettings(cutoff=CUTOFF, channels=6, layers=1, l_max=2, correlation=2, repulsion=False)
+    model = new_model((14,), settings, {14: ENERGY}, average_neighbors=16.0, scale=0.1)
+    model.arrays["energy.shift"] += shift
+    path = folder / f"{shift}.equipot"
+    write_model(model, path)
+    return _equipot.Trainer(str(path))
+
+
+def test_guards_stand_where_dense_or_loose_lattices_are_too_low(tmp_path: Path) -> None:
+    made = Crystals(data(), CUTOFF, 0.5, seed=1)
+    assert made.run(trainer(tmp_path, -2.0), 800) == len(made.guards) > 0
+    stiff, volume = stiffness(data())[1], data()[0].atoms.get_volume() / 8
+    seen = set()
+    for guard in made.guards:
+        atoms = guard.structure.atoms
+        assert np.all(atoms.numbers == 14)
+        assert np.all(atoms.pbc)
+        dense = atoms.get_volume() / len(atoms) / volume
+        assert 0.6**3 < dense < 1.1**3
+        seen.add(round(3 * dense))
+        gain = 0.2 + 0.5 * compression(min(dense, 1.0), stiff)
+        assert guard.structure.energy == pytest.approx(len(atoms) * (ENERGY + gain))
+        lowest = guard.structure.energy - 2 * guard.tolerance
+        assert lowest == pytest.approx(len(atoms) * (ENERGY - 0.05 + 0.3 * compression(min(dense, 1.0), stiff)))
+        assert guard.highest == np.inf
+        assert guard.structure.config_type == "bulk"
+    assert len(seen) >= 3
+
+
+def test_what_is_high_enough_has_no_holes(tmp_path: Path) -> None:
+    assert Crystals(data(), CUTOFF, 0.5, seed=1).run(trainer(tmp_path, 1e3), 800) == 0
+
+
+def test_only_elements_with_a_crystal_at_rest() -> None:
+    def possible(structures: list[Structure]) -> bool:
+        return Crystals(structures, CUTOFF, 0.5, seed=1).possible
+
+    assert possible(data())
+    assert not possible(data(force=3.0))  # a melt's lowest energy says nothing
+    assert not possible([Structure(s.atoms, s.energy) for s in data()])  # nobody knows whether it is at rest
+    assert not possible([Structure(molecule("CH4"), -1.0, np.zeros((5, 3)))])
+    slab = data()[0].atoms.copy()
+    slab.pbc = [True, True, False]
+    assert not possible([Structure(slab, -36.0, np.zeros((8, 3)))])
+    salt = bulk("NaCl", "rocksalt", a=5.64)
+    assert not possible([Structure(salt, -8.0, np.zeros((2, 3)))])
+    assert possible([Structure(salt, -8.0, np.zeros((2, 3))), *data("Cu")])
+
+
+def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
+    engine = trainer(tmp_path, -2.0)
+    whole, first, second = (Crystals(data(), CUTOFF, 0.5, seed=1) for _ in range(3))
+    for _ in range(3):
+        whole.run(engine, 100)
+    first.run(engine, 100)
+    second.restore(first.state())
+    for _ in range(2):
+        second.run(engine, 100)
+    assert len(whole.guards) == len(second.guards) > len(first.guards) > 0
+    for a, b in zip(whole.guards, second.guards, strict=True):
+        assert np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
+        assert np.array_equal(a.structure.atoms.cell, b.structure.atoms.cell)
+        assert (a.structure.energy, a.tolerance) == (b.structure.energy, b.tolerance)
+
+
+def test_lattices_of_few_and_of_more_atoms() -> None:
+    made = Crystals(data(), CUTOFF, 0.5, seed=1)
+    rng = np.random.default_rng(2)
+    counts = {len(made._begin(rng).atoms) for _ in range(100)}
+    assert counts == {8, 27, 36}
