@@ -85,6 +85,23 @@ def test_energies_in_hartree_by_isolated_atoms():
     assert "Hartree" in topics(DataSet(atoms), "error")["energy units"]
 
 
+def test_structures_that_were_shifted_or_wrapped_are_the_same(crystal):
+    one = crystal[0]
+    moved = one.atoms.copy()
+    moved.positions += [0.3, -1.7, 2.2]
+    moved.positions[1] += moved.cell[0] - 2 * moved.cell[2]
+    assert Structure(moved).geometry == one.geometry
+    moved.wrap()
+    assert Structure(moved).geometry == one.geometry
+    moved.positions[1, 0] += 1e-3
+    assert Structure(moved).geometry != one.geometry
+    open_slab = one.atoms.copy()
+    open_slab.pbc = [True, True, False]
+    above = open_slab.copy()
+    above.positions[1] += above.cell[2]
+    assert Structure(above).geometry != Structure(open_slab).geometry
+
+
 def test_duplicates(crystal):
     same = crystal + DataSet([crystal[4]])
     assert "made.xyz#4 = made.xyz#4" in next(f for f in check(same).findings if f.topic == "duplicates").sources

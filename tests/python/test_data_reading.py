@@ -246,6 +246,16 @@ def test_weights_of_structures(tmp_path):
             read_data(write(tmp_path / "bad.xyz", frame(info=f"config_weight={value}")))
 
 
+def test_keys_that_look_like_labels_are_named(tmp_path):
+    text = frame(info='corrected_total_energy=1.0 stress_GPa="0 0 0 0 0 0"')
+    data = read_data(write(tmp_path / "other.xyz", text))
+    assert data[0].energy is None
+    told = [f.text for f in data.findings if f.topic == "keys"]
+    assert any("no energy under a name that is known, but corrected_total_energy (1)" in text for text in told)
+    assert any("stress_GPa (1)" in text for text in told)
+    assert not read_data(write(tmp_path / "one.xyz", frame(info="energy=1.0 corrected_total_energy=1.0"))).findings
+
+
 def test_zero_forces_of_fixed_atoms_are_told(tmp_path):
     rows = "Cu 0 0 0 {} 0 0 {}\nCu 0 0 2.5 0 0 0.5 T"
     properties = "species:S:1:pos:R:3:forces:R:3:move_mask:L:1"

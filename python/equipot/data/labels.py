@@ -19,6 +19,8 @@ from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, w
 from equipot.data.structures import DataSet, Finding, Structure
 from equipot.units import GPA
 
+_STEMS: dict[Quantity, str] = {"energy": "energy", "forces": "force", "stress": "stress", "virial": "virial"}
+
 
 def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
     """Choose the keys of one file and make structures of its frames."""
@@ -134,6 +136,17 @@ def _choose(file: FrameFile, named: dict[Quantity, str | None], findings: list[F
         if keys[quantity] and family is None:
             family = origin(keys[quantity], further)
     _one_family(file, keys, further, named, findings)
+    for quantity in QUANTITIES:
+        passed = [key for key in file.keys if quantity_of(key, further) is None and _STEMS[quantity] in key.lower()]
+        if passed and not keys[quantity] and named[quantity] is None:
+            listed = ", ".join(f"{key} ({file.keys[key]})" for key in passed[:5])
+            findings.append(
+                Finding(
+                    "note",
+                    "keys",
+                    f"{file.name} has no {quantity} under a name that is known, but {listed}; name the key if it is",
+                )
+            )
     return keys
 
 

@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
 
 def part_colour(name: str, number: int) -> str:
     """The colour of a part of the data; others than train, valid and test get theirs by number."""
-    return PART_COLOURS.get(name, COLOURS[(3 + number) % len(COLOURS)])
+    return PART_COLOURS.get(name.split(" ")[0].rstrip(","), COLOURS[(3 + number) % len(COLOURS)])
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -57,12 +57,17 @@ class Structure:
 
     @property
     def geometry(self) -> tuple[bytes, ...]:
-        """Equal for structures that are the same but for labels, to the digits of files with few of them."""
-        # Atoms alone are the same wherever they are.
-        alone = len(self) == 1 and not np.any(self.atoms.pbc)
-        place = np.zeros(3) if alone else np.round(self.atoms.positions, 4) + 0.0
-        cell = np.round(np.asarray(self.atoms.cell), 4) + 0.0 if np.any(self.atoms.pbc) else np.zeros(3)
-        return self.atoms.numbers.tobytes(), place.tobytes(), cell.tobytes(), self.atoms.pbc.tobytes()
+        """Equal for structures that are the same but for labels, to the digits of files with few of them.
+
+        Structures may have been shifted as a whole, and atoms by vectors of the cell, but not turned or put in another
+        order.
+        """
+        periodic, vectors = self.atoms.pbc, self.atoms.cell.complete()
+        turns = np.linalg.solve(vectors.T, (self.atoms.positions - self.atoms.positions[0]).T).T
+        turns -= np.where(periodic, np.floor(turns + 1e-6), 0.0)
+        place = np.round(turns @ vectors, 4) + 0.0
+        cell = np.round(np.asarray(self.atoms.cell), 4) + 0.0 if np.any(periodic) else np.zeros(3)
+        return self.atoms.numbers.tobytes(), place.tobytes(), cell.tobytes(), periodic.tobytes()
 
     @property
     def is_isolated_atom(self) -> bool:

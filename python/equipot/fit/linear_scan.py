@@ -17,7 +17,7 @@ from rich.table import Table
 
 from equipot import EquipotError
 from equipot.data import DataSet
-from equipot.data.plotting import COLOURS, figure, save, styled
+from equipot.data.plotting import COLOURS, figure, plain_log_ticks, save, styled
 from equipot.files import write_file
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.linear_fit import LinearFit, score
@@ -165,8 +165,18 @@ def _draw(sizes: list[Size], path: Path) -> None:
                 label=f"order {order}",
             )
         for s in sizes:
+            axis.annotate(
+                f"{s.channels}, {s.l_max}",
+                (s.mixed, getattr(s, name)),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=6,
+                color="0.35",
+            )
             if s.recommended:
                 axis.loglog(s.mixed, getattr(s, name), "o", ms=13, mfc="none", mec=COLOURS[3], label="recommended")
         axis.set(xlabel="cost, µs/atom (mixed)", ylabel=f"{name} MAE, {unit}", title=f"{name.capitalize()}, validation")
-    axes[0][0].legend()
+        plain_log_ticks(axis, "x")
+        plain_log_ticks(axis, "y")
+    axes[0][0].legend(title="beside points: channels, l max", title_fontsize=7)
     save(made, path)

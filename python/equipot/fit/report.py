@@ -61,7 +61,7 @@ def compare(
             shown = part.subset(np.unique(np.linspace(0, len(part) - 1, most).astype(int)))
             label = name if most == len(part) else f"{name} ({most:,} of {len(part):,})"
             compared[label] = (shown, evaluate.predict(potential, shown))
-    with suppress(ImportError):  # a report without a picture still is one
+    with suppress(ImportError, EquipotError):  # a report without a picture still is one
         evaluate.parity_picture(Path(folder) / "parity.png", compared)
         pictures["Predicted against reference"] = Path(folder) / "parity.png"
     return {name: evaluate.error_table(*both) for name, both in compared.items()}, pictures
