@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kokkos_kernels/scatter.hpp"
 
+#include <Kokkos_Core.hpp>
 #include <algorithm>
 
 namespace equipot::kernels {
@@ -33,11 +34,15 @@ void ScatterPlan::build(const Graph& graph, int chunks) {
 
     slot_storage_.resize(graph.neighbor.size());
     slots_ = slot_storage_.data();
-    row_of_.assign(static_cast<std::size_t>(graph.total), -1);
+    row_of_.resize(static_cast<std::size_t>(chunks));
     foreign_atoms_.resize(static_cast<std::size_t>(chunks));
-    for (int c = 0; c < chunks; ++c) {
+    using Chunks = Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace, Kokkos::Schedule<Kokkos::Static>>;
+    Kokkos::parallel_for("equipot::scatter", Chunks(0, chunks), [&](int c) {
         auto& atoms = foreign_atoms_[static_cast<std::size_t>(c)];
+        auto& row_of = row_of_[static_cast<std::size_t>(c)];
         atoms.clear();
+        if (row_of.size() < static_cast<std::size_t>(graph.total))
+            row_of.assign(static_cast<std::size_t>(graph.total), -1);
         const std::int64_t from = begin(c), to = end(c);
         for (std::int64_t e = graph.first[static_cast<std::size_t>(from)];
              e < graph.first[static_cast<std::size_t>(to)]; ++e) {
@@ -46,16 +51,16 @@ void ScatterPlan::build(const Graph& graph, int chunks) {
                 slot_storage_[static_cast<std::size_t>(e)] = j;
                 continue;
             }
-            std::int32_t& row = row_of_[static_cast<std::size_t>(j)];
+            std::int32_t& row = row_of[static_cast<std::size_t>(j)];
             if (row < 0) {
                 row = static_cast<std::int32_t>(atoms.size());
                 atoms.push_back(j);
             }
             slot_storage_[static_cast<std::size_t>(e)] = -row - 1;
         }
-        for (const std::int32_t j : atoms) row_of_[static_cast<std::size_t>(j)] = -1;
+        for (const std::int32_t j : atoms) row_of[static_cast<std::size_t>(j)] = -1;
         foreign_[static_cast<std::size_t>(c)] = static_cast<std::int64_t>(atoms.size());
-    }
+    });
 
     source_first_.assign(static_cast<std::size_t>(graph.total) + 1, 0);
     for (const auto& atoms : foreign_atoms_)

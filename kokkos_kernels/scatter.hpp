@@ -39,8 +39,8 @@ public:
 private:
     std::vector<std::int64_t> begin_, foreign_, source_first_;
     std::vector<Source> sources_;
-    std::vector<std::int32_t> slot_storage_, row_of_;
-    std::vector<std::vector<std::int32_t>> foreign_atoms_;
+    std::vector<std::int32_t> slot_storage_;
+    std::vector<std::vector<std::int32_t>> foreign_atoms_, row_of_;  // by chunk; the latter all -1 between calls
     const std::int32_t* slots_ = nullptr;
 };
 
