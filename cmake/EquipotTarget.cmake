@@ -1,7 +1,7 @@
 # What every target of ours has in common: C++20, position independent, nothing visible by default, warnings.
 # The optimisation level is CMake's own (-O3 in Release), but for RelWithDebInfo, LAMMPS's default, whose -O2 is too little
-# for the hot code, and for projects that ask for none and would get -O0. No -march=native and no -ffast-math: what is built on one machine
-# must run, and give the same numbers, on another.
+# for the hot code, and for projects that ask for none and would get -O0. No -march=native and no -ffast-math: what is built
+# on one machine must run, and give the same numbers, on another.
 # SPDX-License-Identifier: MIT
 
 function(equipot_own_target target)

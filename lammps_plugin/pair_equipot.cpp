@@ -249,6 +249,7 @@ void PairEquipot::check_box() const {
         rows[0] = std::hypot(inverse[0], inverse[5], inverse[4]);
         rows[1] = std::hypot(inverse[1], inverse[3]);
     }
+    const char *tilt = domain->triclinic ? " and tilt" : "";
     for (int d = 0; d < domain->dimension; ++d) {
         const double thickness = 1.0 / rows[d];
         if (domain->periodicity[d] && thickness < 0.1 * cutoff) {
@@ -256,7 +257,7 @@ void PairEquipot::check_box() const {
                 FLERR,
                 fmt::format("pair equipot: the periodic box is only {:g} A thick along {}, too thin for a cutoff of "
                             "{:g} A: check its size{} or replicate it",
-                            thickness, "xyz"[d], cutoff, domain -> triclinic ? " and tilt" : ""));
+                            thickness, "xyz"[d], cutoff, tilt));
         }
     }
 }

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from searching import CUTOFF, in_one_go_and_resumed, silicon_trainer
 
-from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.architecture import new_model
 from equipot.fit.crystals import Crystals
 from equipot.fit.guards import compression, stiffness
-from equipot.fit.training_settings import ModelSettings
-from equipot.modelfile import write_model
 
-CUTOFF, ENERGY = 5.0, -4.5  # Å; eV per atom
+ENERGY = -4.5  # eV per atom
 
 
 def data(element: str = "Si", force: float = 0.0) -> list[Structure]:
@@ -35,13 +32,7 @@ def data(element: str = "Si", force: float = 0.0) -> list[Structure]:
 
 
 def trainer(folder: Path, shift: float) -> Any:
-    """A model with random weights around an energy per atom."""
-    settings = ModelSettings(cutoff=CUTOFF, channels=6, layers=1, l_max=2, correlation=2, repulsion=False)
-    model = new_model((14,), settings, {14: ENERGY}, average_neighbors=16.0, scale=0.1)
-    model.arrays["energy.shift"] += shift
-    path = folder / f"{shift}.equipot"
-    write_model(model, path)
-    return _equipot.Trainer(str(path))
+    return silicon_trainer(folder, ENERGY, shift, scale=0.1)
 
 
 def test_guards_stand_where_dense_or_loose_lattices_are_too_low(tmp_path: Path) -> None:
@@ -86,19 +77,10 @@ def test_only_elements_with_a_crystal_at_rest() -> None:
 
 
 def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
-    engine = trainer(tmp_path, -2.0)
-    whole, first, second = (Crystals(data(), CUTOFF, 0.5, seed=1) for _ in range(3))
-    for _ in range(3):
-        whole.run(engine, 100)
-    first.run(engine, 100)
-    second.restore(first.state())
-    for _ in range(2):
-        second.run(engine, 100)
-    assert len(whole.guards) == len(second.guards) > len(first.guards) > 0
-    for a, b in zip(whole.guards, second.guards, strict=True):
-        assert np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
-        assert np.array_equal(a.structure.atoms.cell, b.structure.atoms.cell)
-        assert (a.structure.energy, a.tolerance) == (b.structure.energy, b.tolerance)
+    whole, first = in_one_go_and_resumed(
+        lambda: Crystals(data(), CUTOFF, 0.5, seed=1), trainer(tmp_path, -2.0), evaluations=100
+    )
+    assert len(whole.guards) > len(first.guards) > 0
 
 
 def test_lattices_of_few_and_of_more_atoms() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from searching import in_one_go_and_resumed
 from structures import random_atoms
 
 from equipot import _equipot
@@ -87,19 +88,7 @@ def test_a_bond_has_come_apart_unless_its_atoms_are_bound_anew() -> None:
 
 
 def test_walks_go_on_to_the_bit(trainer: Any) -> None:
-    whole = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
-    for _ in range(4):
-        whole.run(trainer, 24 * 100)
-    first = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
-    for _ in range(2):
-        first.run(trainer, 24 * 100)
-    second = HotWalks(butanes(), CUTOFF, 0.5, seed=1)
-    second.restore(first.state())
-    for _ in range(2):
-        second.run(trainer, 24 * 100)
-    assert len(whole.guards) == len(second.guards) > 0
-    for a, b in zip(whole.guards, second.guards, strict=True):
-        assert np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
+    in_one_go_and_resumed(lambda: HotWalks(butanes(), CUTOFF, 0.5, seed=1), trainer, evaluations=24 * 100)
 
 
 def test_only_molecules_that_are_large_enough_walk() -> None:

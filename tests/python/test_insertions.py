@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from searching import CUTOFF, in_one_go_and_resumed, silicon_trainer
 
-from equipot import _equipot
 from equipot.data import Structure
-from equipot.fit.architecture import new_model
 from equipot.fit.guards import shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.objective import graph_set
-from equipot.fit.training_settings import ModelSettings
-from equipot.modelfile import write_model
-
-CUTOFF = 5.0
 
 
 def crystals(count: int = 4) -> list[Structure]:
@@ -33,13 +28,8 @@ def crystals(count: int = 4) -> list[Structure]:
 
 
 def trainer(folder: Path, shift: float = 0.0) -> Any:
-    """A model with random weights, which is full of holes unless it is high everywhere."""
-    settings = ModelSettings(cutoff=CUTOFF, channels=6, layers=1, l_max=2, correlation=2, repulsion=False)
-    model = new_model((14,), settings, {14: -1000.0 / 32}, average_neighbors=16.0, scale=1.0)
-    model.arrays["energy.shift"] += shift
-    path = folder / f"{shift}.equipot"
-    write_model(model, path)
-    return _equipot.Trainer(str(path))
+    """A model that is full of holes unless it is high everywhere."""
+    return silicon_trainer(folder, -1000.0 / 32, shift, scale=1.0)
 
 
 def insertions(data: list[Structure]) -> Insertions:
@@ -100,19 +90,9 @@ def test_what_is_high_everywhere_has_no_holes(tmp_path: Path) -> None:
 
 
 def test_they_go_on_to_the_bit(tmp_path: Path) -> None:
-    engine, data = trainer(tmp_path), crystals(20)
-    whole, first, second = insertions(data), insertions(data), insertions(data)
-    for _ in range(4):
-        whole.run(engine, 100)
-    for _ in range(2):
-        first.run(engine, 100)
-    second.restore(first.state())
-    for _ in range(2):
-        second.run(engine, 100)
-    assert len(whole.guards) == len(second.guards) > len(first.guards) > 0
-    for a, b in zip(whole.guards, second.guards, strict=True):
-        assert np.array_equal(a.structure.atoms.positions, b.structure.atoms.positions)
-        assert a.tolerance == b.tolerance
+    data = crystals(20)
+    whole, first = in_one_go_and_resumed(lambda: insertions(data), trainer(tmp_path), evaluations=100)
+    assert len(whole.guards) > len(first.guards) > 0
 
 
 def test_only_periodic_structures_have_them() -> None:

@@ -31,9 +31,15 @@ class _Lasting:
         return getattr(sys.stderr, name)
 
 
-def lasting_console(**options: Any) -> Console:
-    """A console on standard error; a pipe whose reader has gone, or a full disk, does not end the work."""
-    return Console(file=cast("IO[str]", _Lasting()), highlight=False, **options)
+def lasting_console(piped_width: int | None = None, **options: Any) -> Console:
+    """A console on standard error; a pipe whose reader has gone, or a full disk, does not end the work.
+
+    Into a file or a pipe, tables keep `piped_width` instead of folding at 80 columns.
+    """
+    console = Console(file=cast("IO[str]", _Lasting()), highlight=False, **options)
+    if piped_width is not None and not console.is_terminal:
+        console.width = piped_width
+    return console
 
 
 @contextmanager

@@ -50,9 +50,7 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self._console = console or lasting_console()
-        if not self._console.is_terminal and console is None:
-            self._console = lasting_console(width=200)
+        self._console = console or lasting_console(piped_width=200)
         self._quiet = quiet
         self._live: Live | None = None
         self._progress = Progress(

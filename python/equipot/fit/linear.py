@@ -77,9 +77,7 @@ def linear(
 def _fit(settings: LinearSettings, sets: DataSets | None, path: Path, scan: bool, quiet: bool) -> Path:
     # read before the folder is made: a mistake in the data leaves nothing behind
     data = sets if sets is not None else read_sets(settings.data, settings.seed)
-    console = lasting_console(quiet=quiet, soft_wrap=True)
-    if not console.is_terminal:  # into a file, tables keep their width instead of folding at 80 columns
-        console.width = 140
+    console = lasting_console(piped_width=140, quiet=quiet, soft_wrap=True)
     fit = LinearFit(settings, data, console)
     fit.accumulate()
     with _folder(path):

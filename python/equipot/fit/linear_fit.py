@@ -249,7 +249,7 @@ class LinearFit:
         assert self.solution is not None
         s, before = self.solution, dict(self.validation)
         self._validate(ridge(self.train, s.weights, self.precision(), s.strength), ", with guards in holes")
-        worse = max(self.validation[name] / before[name] for name in before if before[name] > 0)
+        worse = max((self.validation[name] / before[name] for name in before if before[name] > 0), default=1.0)
         if worse > _WORSE:
             self.notes.append(
                 f"Guards in holes make errors up to {worse:.1f} times larger: the basis is too small for both, or the "
