@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError
 from equipot.data.energies import atomic_energies, binding_energies
-from equipot.data.plotting import figure, nothing, part_colour, save, styled
+from equipot.data.plotting import check_picture, figure, nothing, part_colour, save, styled
 from equipot.data.progress import progress_bar
 from equipot.data.structures import DataSet, Structure
-from equipot.files import finite, write_file
+from equipot.files import check_target, finite, write_file
 from equipot.units import GPA, VOIGT
 
 if TYPE_CHECKING:
@@ -348,6 +348,8 @@ def evaluate_files(
 
     if dtype not in ("float64", "float32", "mixed"):
         raise EquipotError(f"there is no dtype '{dtype}'; choose float64, float32 or mixed")
+    check_picture(picture)
+    check_target(json_file)
     potential = load(model, head=head, dtype=cast("DType", dtype))
     dataset = read_data(files, **keys)
     if all(s.energy is None and s.forces is None and s.virial is None for s in dataset):

@@ -64,6 +64,25 @@ def write_file(
         raise EquipotError(f"{os.fspath(path)} cannot be written ({error.strerror}); {advice}") from error
 
 
+def check_target(path: str | os.PathLike[str] | None) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold; None is none to write.
+
+    Raises
+    ------
+    EquipotError
+        When its folder is missing or cannot be written to, or it is a folder itself.
+    """
+    if path is None:
+        return
+    target = Path(path)
+    if target.is_dir():
+        raise EquipotError(f"{target} is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise EquipotError(f"{target} cannot be written: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise EquipotError(f"{target} cannot be written: you may not write into {target.parent.resolve()}")
+
+
 def finite(value: Any) -> Any:
     """The same for JSON, which has no word for numbers that are not finite, and none of numpy's."""
     if isinstance(value, Mapping):

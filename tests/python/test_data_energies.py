@@ -30,6 +30,16 @@ def test_atomic_energies_from_isolated_atoms_and_given(crystal):
         atomic_energies(again)
 
 
+@pytest.mark.parametrize(
+    ("edge", "config_type", "isolated"),
+    [(7.5, "IsolatedAtom", True), (7.5, "default", False), (9.0, "default", True), (4.0, "IsolatedAtom", False)],
+)
+def test_which_atoms_in_a_box_are_isolated(edge, config_type, isolated):
+    """In a box where a crystal is hardly possible, its config_type is believed."""
+    structure = Structure(Atoms("Cu", cell=[edge] * 3, pbc=True), -1.5, config_type=config_type)
+    assert structure.is_isolated_atom is isolated
+
+
 def test_atomic_energies_by_least_squares():
     exact = {1: -13.0, 6: -1027.0, 8: -2041.0}
     names = ("H2O", "CH4", "CO2", "CH3OH", "H2")

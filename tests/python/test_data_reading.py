@@ -55,14 +55,19 @@ def test_formats(frames, tmp_path, ending):
     assert all(s.forces is not None and s.virial is not None for s in data)
 
 
-def test_database_with_own_keys(frames, tmp_path):
-    with ase.db.connect(tmp_path / "a.db") as database:
+@pytest.mark.parametrize("name", ["a.db", "a.json"])
+def test_database_with_own_keys(frames, tmp_path, name):
+    with ase.db.connect(tmp_path / name) as database:
         for atoms in frames[:3]:
             bare = atoms.copy()
             database.write(
-                bare, dft_energy=float(atoms.calc.results["energy"]), data={"dft_forces": atoms.get_forces()}
+                bare,
+                dft_energy=float(atoms.calc.results["energy"]),
+                config_type="melt",
+                data={"dft_forces": atoms.get_forces()},
             )
-    data = read_data(tmp_path / "a.db")
+    data = read_data(tmp_path / name)
+    assert data.config_types == {"melt": 3}
     assert data.keys_taken["energy"] == {"dft_energy": 3}
     np.testing.assert_allclose(data[1].forces, frames[1].get_forces())
 

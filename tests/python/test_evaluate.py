@@ -178,8 +178,12 @@ def test_command(model_file, data, tmp_path):
         ["eval", model, "none.xyz"],
         ["eval", model, "a.xyz", "--dtype", "half"],
         ["eval", model, "a.xyz", "--picture", "no-such-folder/a.png"],
+        ["eval", model, "a.xyz", "--picture", "a.qqq"],
+        ["eval", model, "a.xyz", "--json", "."],
+        ["data", "check", "a.xyz", "--picture", "a.qqq"],
     ):
         result = run(*wrong, cwd=tmp_path)
         assert result.returncode == 1
         assert result.stderr.count("\n") == 1, result.stderr
         assert "Traceback" not in result.stderr
+        assert not result.stdout  # it is said before any work is done

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from structures import random_atoms
+from ase.neighborlist import neighbor_list
+from structures import random_atoms, rattled_crystal
 
 import equipot
 from equipot.fit.architecture import add_head, new_model, parameter_scales, trainable
@@ -46,6 +47,22 @@ def test_models_load_and_are_smooth(tmp_path: Path, settings: dict[str, Any]) ->
     up, down = (r["energy"] for r in potential.compute(moved, ("energy",)))
     # central differences: step² times third derivatives, which are some eV/Å³
     assert np.vdot(result["forces"], direction) == pytest.approx(-(up - down) / (2 * step), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("cutoff", [3.0, 6.0, 10.0])
+def test_forces_start_at_their_scale_with_any_number_of_neighbours(tmp_path: Path, cutoff: float) -> None:
+    """Four or two hundred: sums that grow with them would start, and be moved, by their third and ninth powers."""
+    atoms = rattled_crystal()
+    neighbors = len(neighbor_list("i", atoms, cutoff)) / len(atoms)
+    largest = []
+    for seed in range(4):
+        settings = ModelSettings(cutoff=cutoff, channels=16, repulsion=False)
+        model = new_model([14], settings, {14: 0.0}, average_neighbors=neighbors, scale=1.0, seed=seed)
+        write_model(model, tmp_path / "new.equipot")
+        result = equipot.load(tmp_path / "new.equipot").compute(atoms, ("forces",))
+        largest.append(np.abs(result["forces"]).max())
+    # of the order of one, by chance more or less
+    assert 0.05 < np.median(largest) < 5
 
 
 def test_free_atoms_have_the_given_energies(tmp_path: Path) -> None:

@@ -384,6 +384,7 @@ def test_every_method_fits(method: str, tmp_path: Path) -> None:
     linear(TINY, tmp_path / "run", sets=sets, quiet=True, solver=solver)
     errors = json.loads((tmp_path / "run" / "errors.json").read_text())
     assert errors["valid, used in the fit too"]["all"]["forces_mae"] < 0.2e3 * spread(sets.valid)
+    assert "validation, before these data were used too" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_energies_of_atoms_are_fitted_when_unknown(tmp_path: Path) -> None:

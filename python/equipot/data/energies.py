@@ -12,9 +12,6 @@ from ase.data import chemical_symbols
 from equipot import EquipotError
 from equipot.data.structures import DataSet
 
-# Names that data sets give to the group of their isolated atoms.
-_ISOLATED = {"isolatedatom", "isolatedatoms", "isolated", "atom", "atoms", "e0", "e0s", "freeatom"}
-
 
 def atomic_energies(
     dataset: DataSet, given: Mapping[int, float] | Mapping[str, float] | None = None
@@ -97,7 +94,7 @@ def _isolated(dataset: DataSet) -> dict[int, float]:
         if structure.energy is None or not structure.is_isolated_atom:
             continue
         z = int(structure.atoms.numbers[0])
-        said = "".join(c for c in structure.config_type.lower() if c.isalnum()) in _ISOLATED
+        said = structure.is_called_isolated
         before = found.get(z)
         if before and before[0] == said and abs(before[1] - structure.energy) > 1e-3:
             raise EquipotError(

@@ -109,7 +109,7 @@ def _frames(name: str) -> Iterator[Atoms]:
     path = Path(name)
     compressed = _COMPRESSED.get(path.suffix.lower())
     plain = path.with_suffix("") if compressed else path
-    if plain.suffix.lower() == ".db":  # with the keys that ASE's reader leaves out
+    if plain.suffix.lower() in (".db", ".json"):  # with the keys that ASE's reader leaves out
         with ase.db.connect(name, serial=True) as database:
             rows = database.count()
             with progress_bar(f"reading {path.name}", rows) as show:

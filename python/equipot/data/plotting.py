@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from equipot import EquipotError
-from equipot.files import write_file
+from equipot.files import check_target, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,14 +73,26 @@ def figure(columns: int, rows: int = 1, width: float = 4.0, height: float = 3.4,
 
 def save(made: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """Write a picture; the ending says which kind."""
+    buffer = io.BytesIO()
+    made.savefig(buffer, format=_kind(path), dpi=dpi)
+    write_file(path, buffer.getvalue())
+
+
+def check_picture(path: str | os.PathLike[str] | None) -> None:
+    """Refuse a picture that could not be written, before the work that it is to show; None is none to draw."""
+    check_target(path)
+    if path is not None:
+        _kind(path)
+
+
+@styled
+def _kind(path: str | os.PathLike[str]) -> str:
     ending = Path(path).suffix.lower().lstrip(".") or "png"
-    if ending not in made.canvas.get_supported_filetypes():
+    if ending not in figure(1)[0].canvas.get_supported_filetypes():
         raise EquipotError(
             f"{os.fspath(path)}: pictures of the kind .{ending} cannot be written; choose .png, .svg or .pdf"
         )
-    buffer = io.BytesIO()
-    made.savefig(buffer, format=ending, dpi=dpi)
-    write_file(path, buffer.getvalue())
+    return ending
 
 
 def plain_log_ticks(axes: Axes, which: Literal["x", "y"]) -> None:

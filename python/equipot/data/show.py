@@ -15,8 +15,9 @@ from rich.text import Text
 
 from equipot.data.checks import Report, check, labels
 from equipot.data.pictures import data_picture
+from equipot.data.plotting import check_picture
 from equipot.data.reading import read_data
-from equipot.files import write_file
+from equipot.files import check_target, write_file
 
 _COLOUR = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 # Rows of tables before the rest is summed up.
@@ -27,6 +28,8 @@ def check_files(
     files: Sequence[str], console: Console, picture: Path | None, json_file: Path | None, **keys: Any
 ) -> bool:
     """Read and check files, print, draw and write what was asked for; whether they are fit for a fit."""
+    check_picture(picture)
+    check_target(json_file)
     report = check(read_data(files, **keys))
     console.print(show(report))
     if json_file is not None:

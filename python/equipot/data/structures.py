@@ -14,6 +14,8 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 Severity = Literal["ok", "note", "warning", "error"]
+# Names that data sets give to the group of their isolated atoms.
+_ISOLATED = {"isolatedatom", "isolatedatoms", "isolated", "atom", "atoms", "e0", "e0s", "freeatom"}
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
 
 
@@ -71,12 +73,17 @@ class Structure:
 
     @property
     def is_isolated_atom(self) -> bool:
-        """One atom that feels no other, not even its own images."""
+        """One atom that feels no other, not even its own images: these are far away, or its config_type says so."""
         if len(self.atoms) != 1:
             return False
         periodic = np.asarray(self.atoms.pbc)
         heights = 1 / np.linalg.norm(np.linalg.inv(self.atoms.cell.complete()), axis=0)
-        return not periodic.any() or bool(heights[periodic].min() >= 8.0)
+        return not periodic.any() or bool(heights[periodic].min() >= (5.0 if self.is_called_isolated else 8.0))
+
+    @property
+    def is_called_isolated(self) -> bool:
+        """Whether the config_type is that of isolated atoms, under one of the names that data sets give to it."""
+        return "".join(c for c in self.config_type.lower() if c.isalnum()) in _ISOLATED
 
 
 @dataclass(frozen=True)

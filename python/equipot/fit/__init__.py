@@ -11,13 +11,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from equipot.fit.datasets import DataSets
 from equipot.fit.linear import linear
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.settings import Settings, SettingsError, example, nearest, read_toml
 from equipot.fit.train import train
 from equipot.fit.training_settings import TrainSettings
 
-__all__ = ["LinearSettings", "SettingsError", "TrainSettings", "example_file", "fit_file", "linear", "train"]
+__all__ = [
+    "DataSets",
+    "LinearSettings",
+    "SettingsError",
+    "TrainSettings",
+    "example_file",
+    "fit_file",
+    "linear",
+    "train",
+]
 
 KINDS: dict[str, type[Settings]] = {"train": TrainSettings, "linear": LinearSettings}
 """What `kind` in a settings file may be."""

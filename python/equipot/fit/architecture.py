@@ -55,7 +55,8 @@ def new_model(
     atomic_energies : mapping of int to float
         Energies of isolated atoms, eV.
     average_neighbors : float
-        Mean number of neighbours within the cutoff; sums over neighbours are divided by its square root.
+        Mean number of neighbours within the cutoff; sums over neighbours are divided by it where they have no
+        direction, else by its square root.
     scale, shift : float
         Of the atomic energies that the layers give, eV: usually the root mean square of the force components, and 0.
     seed : int
@@ -262,8 +263,9 @@ def _unit(name: str, shape: tuple[int, ...], average_neighbors: float) -> float:
     if kind in ("radial", "density") and part[0] == "layer":
         return (_SILU_GAIN if part[3] != "0" else 1.0) / sqrt(shape[0])
     if kind == "mix":
-        # neighbours add up like random numbers
-        return 1 / sqrt(shape[-2] * max(average_neighbors, 1.0))
+        # All neighbours add up where there is no direction (l = 0), else like random numbers.
+        summed = average_neighbors if part[3] == "0" else sqrt(average_neighbors)
+        return 1 / (sqrt(shape[-2]) * max(summed, 1.0))
     if kind == "readout":
         return 1 / sqrt(shape[1]) if part[3] == "0" else _SILU_GAIN / sqrt(shape[1])
     return 1.0

@@ -344,7 +344,7 @@ class LinearFit:
         card = {**model.card, "errors": {name: finite(table.overall.to_dict()) for name, table in tables.items()}}
         if self.refitted:
             card["errors"]["validation, before these data were used too"] = {
-                name: value for name, value in self.validation.items() if np.isfinite(value)
+                f"{name}_mae": value for name, value in self.validation.items() if np.isfinite(value)
             }
         model.meta["card"] = card
         write_model(model, path)

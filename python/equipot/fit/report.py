@@ -118,8 +118,7 @@ def write_report(
         ("Pictures", "".join(_picture(caption, path) for caption, path in shown.items())),
         ("Errors in detail", "".join(_details(name, table) for name, table in tables.items())),
         ("Data", _findings(findings)),
-        # Errors in the card are those of the tables once more.
-        ("Model card", _table_of({key: value for key, value in card.items() if key != "errors" or not tables})),
+        ("Model card", _table_of(_without_tables(card, tables))),
         ("Settings", _table_of(settings)),
     ]
     body = "".join(f"<section><h2>{_text(name)}</h2>{content}</section>" for name, content in sections if content)
@@ -233,6 +232,12 @@ def _findings(findings: Iterable[Finding]) -> str:
         for f in findings
     )
     return f'<table class="left">{lines}</table>' if lines else ""
+
+
+def _without_tables(card: Mapping[str, Any], tables: Mapping[str, ErrorTable]) -> dict[str, Any]:
+    """A card without the errors that the tables have."""
+    further = {name: errors for name, errors in (card.get("errors") or {}).items() if name not in tables}
+    return {key: value for key, value in card.items() if key != "errors"} | ({"errors": further} if further else {})
 
 
 def _table_of(values: Mapping[str, Any]) -> str:
