@@ -1,7 +1,7 @@
 // Radial stage: R_c(r; z_i, z_j) and dR_c/dr for all outputs c of a layer (paths x channels, then the density term ρ),
 // from uniform B-splines of degree n: R_c(r) = Σ_{q=0..n} w_q(f) a_{k+q,c},  k + f = (x(r) - x(r_low))/h, x = r/(r +
-// b). The weights do not depend on the channel, so value and derivative are one pass over n + 1 contiguous rows.
-// SPDX-License-Identifier: MIT
+// c), c the cutoff. The weights do not depend on the channel, so value and derivative are one pass over n + 1
+// contiguous rows. SPDX-License-Identifier: MIT
 #pragma once
 
 #include "kokkos_kernels/dual.hpp"
@@ -15,25 +15,25 @@ template <class Real>
 constexpr int table_parts = sizeof(Real) == 8 ? 1 : 2;
 
 /// Where tables have their knots. Functions change fast at short distances, and most neighbours are at long ones: so
-/// intervals grow with distance, as (r + bend)².
+/// intervals grow with distance, as (r + cutoff)².
 struct RadialGrid {
     double low;                  ///< Å, where tables start; shorter distances are the caller's business
-    double bend;                 ///< Å, the cutoff
+    double cutoff;               ///< Å, where they end
     double start, inverse_step;  ///< x(low), 1/h
     int intervals;
 
     RadialGrid() = default;
     RadialGrid(double from, double to, int n)
         : low(from),
-          bend(to),
-          start(from / (from + bend)),
-          inverse_step(n / (to / (to + bend) - start)),
+          cutoff(to),
+          start(from / (from + cutoff)),
+          inverse_step(n / (to / (to + cutoff) - start)),
           intervals(n) {}
 
     /// Of a knot, which may lie outside of the table, Å.
     [[nodiscard]] double distance(int knot) const {
         const double x = start + knot / inverse_step;
-        return bend * x / (1 - x);
+        return cutoff * x / (1 - x);
     }
 
     /// How many intervals from `low` on, and its slope by r, 1/Å.
@@ -41,8 +41,8 @@ struct RadialGrid {
         double t, slope;
     };
     [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION Place at(double r) const {
-        const double inverse = 1 / (r + bend);
-        return {(r * inverse - start) * inverse_step, bend * inverse * inverse * inverse_step};
+        const double inverse = 1 / (r + cutoff);
+        return {(r * inverse - start) * inverse_step, cutoff * inverse * inverse * inverse_step};
     }
     /// The interval that t lies in; the last one for what is beyond.
     [[nodiscard]] KOKKOS_FORCEINLINE_FUNCTION int interval(double t) const {

@@ -88,13 +88,25 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 struct Potential::Impl {
     Model model;
     LoadOptions options;
-    int head = 0;
+    int head;
     std::string isa;
     std::unique_ptr<kernels::Evaluator> evaluator;
     std::vector<int> active;  // species indices of the current plan, ascending
     double table_error = 0;   // eV/Å, of the current tables
     NeighborList neighbors{NeighborList::Order::InSpace};
     std::vector<std::int32_t> species;  // [total] of the current graph, indices into active
+
+    Impl(Model wanted, const LoadOptions& chosen)
+        : model(std::move(wanted)), options(chosen), head(find_head(model, options.head)) {
+        ensure_kokkos();
+        if (options.device == "cpu") {
+            evaluator = kernels::make_evaluator(model, head, options.precision, isa);
+        } else {
+            if (options.radial == Radial::Exact)
+                throw Error("exact radial functions are for the CPU only: choose splined ones, or device \"cpu\"");
+            evaluator = kernels::make_device_evaluator(model, head, options.precision, options.device, isa);
+        }
+    }
 
     int index_of(std::int32_t z) const {
         const auto found = std::find(model.species.begin(), model.species.end(), z);
@@ -167,33 +179,17 @@ struct Potential::Impl {
     }
 };
 
-Potential::Potential(Model model, const LoadOptions& options) : impl_(std::make_unique<Impl>()) {
+Potential::Potential(Model model, const LoadOptions& options) {
     check_model(model);
-    start(std::move(model), options);
+    impl_ = std::make_unique<Impl>(std::move(model), options);
 }
 
+// read_model has checked it.
 Potential Potential::load(const std::string& path, const LoadOptions& options) {
-    Potential potential;
-    potential.start(read_model(path), options);
-    return potential;
+    return Potential(std::make_unique<Impl>(read_model(path), options));
 }
 
-void Potential::start(Model model, const LoadOptions& options) {
-    impl_->model = std::move(model);
-    impl_->options = options;
-    impl_->head = find_head(impl_->model, options.head);
-    ensure_kokkos();
-    if (options.device == "cpu") {
-        impl_->evaluator = kernels::make_evaluator(impl_->model, impl_->head, options.precision, impl_->isa);
-    } else {
-        if (options.radial == Radial::Exact)
-            throw Error("exact radial functions are for the CPU only: choose splined ones, or device \"cpu\"");
-        impl_->evaluator =
-            kernels::make_device_evaluator(impl_->model, impl_->head, options.precision, options.device, impl_->isa);
-    }
-}
-
-Potential::Potential() : impl_(std::make_unique<Impl>()) {}
+Potential::Potential(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Potential::~Potential() = default;
 Potential::Potential(Potential&&) noexcept = default;
 Potential& Potential::operator=(Potential&&) noexcept = default;

@@ -123,8 +123,7 @@ public:
 
 private:
     struct Impl;
-    Potential();
-    void start(Model model, const LoadOptions& options);
+    explicit Potential(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;
 };
 
