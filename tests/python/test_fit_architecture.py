@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase.neighborlist import neighbor_list
-from structures import random_atoms, rattled_crystal
+from structures import random_atoms
 
 import equipot
-from equipot.fit.architecture import add_head, new_model, parameter_scales, trainable
+from equipot.fit.architecture import add_head, new_model, parameter_scales, quieter, scales_as_drawn, trainable
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import ModelFile, write_model
 
@@ -47,22 +46,6 @@ def test_models_load_and_are_smooth(tmp_path: Path, settings: dict[str, Any]) ->
     up, down = (r["energy"] for r in potential.compute(moved, ("energy",)))
     # central differences: step² times third derivatives, which are some eV/Å³
     assert np.vdot(result["forces"], direction) == pytest.approx(-(up - down) / (2 * step), rel=1e-4, abs=1e-5)
-
-
-@pytest.mark.parametrize("cutoff", [3.0, 6.0, 10.0])
-def test_forces_start_at_their_scale_with_any_number_of_neighbours(tmp_path: Path, cutoff: float) -> None:
-    """Four or two hundred: sums that grow with them would start, and be moved, by their third and ninth powers."""
-    atoms = rattled_crystal()
-    neighbors = len(neighbor_list("i", atoms, cutoff)) / len(atoms)
-    largest = []
-    for seed in range(4):
-        settings = ModelSettings(cutoff=cutoff, channels=16, repulsion=False)
-        model = new_model([14], settings, {14: 0.0}, average_neighbors=neighbors, scale=1.0, seed=seed)
-        write_model(model, tmp_path / "new.equipot")
-        result = equipot.load(tmp_path / "new.equipot").compute(atoms, ("forces",))
-        largest.append(np.abs(result["forces"]).max())
-    # of the order of one, by chance more or less
-    assert 0.05 < np.median(largest) < 5
 
 
 def test_free_atoms_have_the_given_energies(tmp_path: Path) -> None:
@@ -103,6 +86,16 @@ def test_weights_are_of_the_order_of_one_in_their_units() -> None:
         if name.startswith(("layer", "embedding")) and ".product." not in name:
             rms = np.sqrt(np.mean((model.arrays[name] / scale) ** 2))
             assert 0.5 < rms < 2, name  # a hundred or more normal numbers each; readouts have at least 16
+
+
+def test_quieter_models_are_measured_in_smaller_units() -> None:
+    model = small(channels=16)
+    usual, scales = parameter_scales(model, 12.0), scales_as_drawn(quieter(model, 0.5), 12.0)
+    for name, scale in scales.items():
+        if ".mix.0" in name:
+            assert scale == pytest.approx(0.5 * usual[name], rel=0.2), name  # a hundred or more normal numbers
+        else:
+            assert scale == usual[name], name
 
 
 def test_repulsion_does_not_follow_the_scale(tmp_path: Path) -> None:

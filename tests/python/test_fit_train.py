@@ -149,6 +149,16 @@ def test_it_says_when_lbfgs_gets_no_further(
     assert "go on with --resume" not in words
 
 
+@pytest.mark.parametrize("cutoff", [3.0, 5.0, 8.0])
+def test_forces_start_at_those_of_the_data(tmp_path: Path, sets: DataSets, cutoff: float) -> None:
+    """With few neighbours or eighty: sums that grow with them would start, and be moved, by high powers of them."""
+    model = {**MODEL, "cutoff": cutoff, "layers": 2, "channels": 16, "correlation": 3}
+    train(folder=tmp_path, sets=sets, **{**SMALL, "model": model, "epochs": 1})
+    before = np.concatenate([s.forces for s in sets.valid]).std()
+    # those of the data and of the model, at most alike, are independent
+    assert repeatable(tmp_path)[0]["valid"]["forces_rmse"] < 2 * before
+
+
 def test_errors_fall_with_adam(tmp_path: Path, sets: DataSets) -> None:
     train(folder=tmp_path, sets=sets, **{**SMALL, "epochs": 60}, second_phase={"share": 0.3})
     records = repeatable(tmp_path)

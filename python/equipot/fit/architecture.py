@@ -55,8 +55,7 @@ def new_model(
     atomic_energies : mapping of int to float
         Energies of isolated atoms, eV.
     average_neighbors : float
-        Mean number of neighbours within the cutoff; sums over neighbours are divided by it where they have no
-        direction, else by its square root.
+        Mean number of neighbours within the cutoff; sums over neighbours are divided by its square root.
     scale, shift : float
         Of the atomic energies that the layers give, eV: usually the root mean square of the force components, and 0.
     seed : int
@@ -180,6 +179,16 @@ def _transform_radii(radii: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 * np.sqrt(_RADIUS * shared)
 
 
+def quieter(model: ModelFile, factor: float) -> ModelFile:
+    """Give the model with sums over neighbours that have no direction (l = 0) taken times a factor.
+
+    All neighbours add up in these, and with their third powers in each layer the first predictions may be a hundred
+    times what they should be, and every step of the weights as well.
+    """
+    arrays = {n: a * factor if matches(n, ("layer.*.mix.0",)) else a for n, a in model.arrays.items()}
+    return ModelFile(model.meta, arrays)
+
+
 def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, float]:
     """Give what the weights of each array are measured in.
 
@@ -199,6 +208,12 @@ def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, fl
         for name, array in model.arrays.items()
         if np.asarray(array).dtype.kind == "f" and not name.startswith("basis.")
     }
+
+
+def scales_as_drawn(model: ModelFile, average_neighbors: float) -> dict[str, float]:
+    """The `parameter_scales` of a model with random weights, `quieter` or not."""
+    drawn = {n: float(np.sqrt(np.mean(np.square(a)))) for n, a in model.arrays.items() if ".mix.0" in n}
+    return parameter_scales(model, average_neighbors) | drawn
 
 
 def trainable(names: Sequence[str], freeze: Sequence[str]) -> set[str]:
@@ -263,9 +278,8 @@ def _unit(name: str, shape: tuple[int, ...], average_neighbors: float) -> float:
     if kind in ("radial", "density") and part[0] == "layer":
         return (_SILU_GAIN if part[3] != "0" else 1.0) / sqrt(shape[0])
     if kind == "mix":
-        # All neighbours add up where there is no direction (l = 0), else like random numbers.
-        summed = average_neighbors if part[3] == "0" else sqrt(average_neighbors)
-        return 1 / (sqrt(shape[-2]) * max(summed, 1.0))
+        # neighbours add up like random numbers; where there is no direction they may add up more (`quieter`)
+        return 1 / sqrt(shape[-2] * max(average_neighbors, 1.0))
     if kind == "readout":
         return 1 / sqrt(shape[1]) if part[3] == "0" else _SILU_GAIN / sqrt(shape[1])
     return 1.0

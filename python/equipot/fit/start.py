@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
-from equipot.fit.architecture import add_head, new_model
+from equipot.fit.architecture import add_head, new_model, quieter
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
 from equipot.fit.losses import Labels
@@ -22,6 +22,7 @@ from equipot.fit.settings import nearest
 from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import ModelFile, read_model, write_model
 
+_SAMPLE, _TRIES = 20, 5  # structures; sizes of the first sums over neighbours
 _COARSE = 0.5  # meV/atom, and for forces ten times as much, meV/Å
 _OF_THE_FIT = ("title", "description", "data", "errors", "fit", "range", "seen", "training")
 
@@ -87,7 +88,7 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
             shift=_mean_binding(data.train, energies) if settings.model.shift == "mean" else 0.0,
             seed=settings.seed,
         )
-        start = Start(model, path, "Default")
+        start = Start(_quiet(model, path, train), path, "Default")
         train.head = start.head
         if data.estimated:
             _refit(start, data.train, train, {z: 0.0 for z in data.train.species if z not in data.estimated})
@@ -97,6 +98,19 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
     if settings.start.model is not None and settings.precision == "mixed":
         _check_precision(start, train)
     return start
+
+
+def _quiet(model: ModelFile, path: Path, train: Source) -> ModelFile:
+    """The loudest model whose forces are no larger than those of the data, or that whose sums are means."""
+    some = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(np.int64))
+    graphs, places = train.graphs.batch(some)
+    for part in np.linspace(0, 1, _TRIES):
+        quiet = quieter(model, max(train.graphs.average_neighbors, 1.0) ** (-0.5 * float(part)))
+        write_model(quiet, path)
+        forces = _equipot.Trainer(str(path), "Default", "float64").evaluate(graphs, places)["forces"]
+        if np.sqrt(np.mean(np.square(forces))) < _force_scale(train.labels):
+            break
+    return quiet
 
 
 def _check_precision(start: Start, train: Source) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from equipot import EquipotError, __version__
 from equipot.data import DataSet
 from equipot.files import finite
-from equipot.fit.architecture import matches, parameter_scales, trainable
+from equipot.fit.architecture import matches, parameter_scales, scales_as_drawn, trainable
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
@@ -110,7 +110,8 @@ class TrainingRun:
             old, replay = replayed(settings, start, display)
             older.append(old)
             sources.append(replay)
-        scales = parameter_scales(start.model, source.graphs.average_neighbors)
+        scales_of = scales_as_drawn if settings.start.model is None else parameter_scales
+        scales = scales_of(start.model, source.graphs.average_neighbors)
         self.model = Weighted(
             start.model,
             start.path,
