@@ -60,6 +60,11 @@ def quantity_of(key: str, further: Collection[str] = ()) -> Quantity | None:
     return next((quantity for quantity, cores in _CORES.items() if core in cores), None)
 
 
+def resembles(key: str, quantity: Quantity) -> bool:
+    """Whether a key may hold a quantity by a part of its name, as mace_energy may: people should look."""
+    return ("force" if quantity == "forces" else quantity) in key.lower()
+
+
 def rank(key: str, family: frozenset[str] | None, further: Collection[str] = ()) -> tuple[int, ...]:
     """Order candidates for one quantity, best first.
 

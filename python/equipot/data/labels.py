@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError
 from equipot.data.frames import FrameFile
-from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, words
+from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, resembles, words
 from equipot.data.structures import DataSet, Finding, Structure
 from equipot.units import GPA
-
-_STEMS: dict[Quantity, str] = {"energy": "energy", "forces": "force", "stress": "stress", "virial": "virial"}
 
 
 def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
@@ -137,7 +135,7 @@ def _choose(file: FrameFile, named: dict[Quantity, str | None], findings: list[F
             family = origin(keys[quantity], further)
     _one_family(file, keys, further, named, findings)
     for quantity in QUANTITIES:
-        passed = [key for key in file.keys if quantity_of(key, further) is None and _STEMS[quantity] in key.lower()]
+        passed = [key for key in file.keys if quantity_of(key, further) is None and resembles(key, quantity)]
         if passed and not keys[quantity] and named[quantity] is None:
             listed = ", ".join(f"{key} ({file.keys[key]})" for key in passed[:5])
             findings.append(

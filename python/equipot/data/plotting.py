@@ -87,8 +87,10 @@ def check_picture(path: str | os.PathLike[str] | None) -> None:
 
 @styled
 def _kind(path: str | os.PathLike[str]) -> str:
+    from matplotlib.backend_bases import FigureCanvasBase
+
     ending = Path(path).suffix.lower().lstrip(".") or "png"
-    if ending not in figure(1)[0].canvas.get_supported_filetypes():
+    if ending not in FigureCanvasBase.get_supported_filetypes():
         raise EquipotError(
             f"{os.fspath(path)}: pictures of the kind .{ending} cannot be written; choose .png, .svg or .pdf"
         )

@@ -14,9 +14,10 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 Severity = Literal["ok", "note", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
+
 # Names that data sets give to the group of their isolated atoms.
 _ISOLATED = {"isolatedatom", "isolatedatoms", "isolated", "atom", "atoms", "e0", "e0s", "freeatom"}
-SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
 
 
 @dataclass(eq=False)

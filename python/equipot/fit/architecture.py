@@ -29,6 +29,8 @@ _SAME_SIZE = 1.25
 _RADIUS = 0.71  # Å, carbon, nitrogen and oxygen
 # Fixed by physics or by the data before training begins.
 FIXED = ("energy.*", "radial.frequencies", "radial.centers", "radial.transform.radii", "zbl.radii", "basis.*")
+# What sums over neighbours without direction go through.
+_WITHOUT_DIRECTION = ("layer.*.mix.0",)
 # One row per head.
 _BY_HEAD = ("energy.*", "layer.*.readout.*")
 
@@ -185,7 +187,7 @@ def quieter(model: ModelFile, factor: float) -> ModelFile:
     All neighbours add up in these, and with their third powers in each layer the first predictions may be a hundred
     times what they should be, and every step of the weights as well.
     """
-    arrays = {n: a * factor if matches(n, ("layer.*.mix.0",)) else a for n, a in model.arrays.items()}
+    arrays = {n: a * factor if matches(n, _WITHOUT_DIRECTION) else a for n, a in model.arrays.items()}
     return ModelFile(model.meta, arrays)
 
 
@@ -212,7 +214,9 @@ def parameter_scales(model: ModelFile, average_neighbors: float) -> dict[str, fl
 
 def scales_as_drawn(model: ModelFile, average_neighbors: float) -> dict[str, float]:
     """The `parameter_scales` of a model with random weights, `quieter` or not."""
-    drawn = {n: float(np.sqrt(np.mean(np.square(a)))) for n, a in model.arrays.items() if ".mix.0" in n}
+    drawn = {
+        n: float(np.sqrt(np.mean(np.square(a)))) for n, a in model.arrays.items() if matches(n, _WITHOUT_DIRECTION)
+    }
     return parameter_scales(model, average_neighbors) | drawn
 
 

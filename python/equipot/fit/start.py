@@ -78,17 +78,17 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
         Is told what is done.
     """
     if settings.start.model is None:
-        energies = data.atomic_energies
+        energies, scale = data.atomic_energies, _force_scale(train.labels)
         model = new_model(
             data.train.species,
             settings.model,
             energies,
             average_neighbors=train.graphs.average_neighbors,
-            scale=_force_scale(train.labels),
+            scale=scale,
             shift=_mean_binding(data.train, energies) if settings.model.shift == "mean" else 0.0,
             seed=settings.seed,
         )
-        start = Start(_quiet(model, path, train), path, "Default")
+        start = Start(_quiet(model, path, train, scale), path, "Default")
         train.head = start.head
         if data.estimated:
             _refit(start, data.train, train, {z: 0.0 for z in data.train.species if z not in data.estimated})
@@ -100,15 +100,15 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
     return start
 
 
-def _quiet(model: ModelFile, path: Path, train: Source) -> ModelFile:
-    """The loudest model whose forces are no larger than those of the data, or that whose sums are means."""
+def _quiet(model: ModelFile, path: Path, train: Source, scale: float) -> ModelFile:
+    """The loudest model whose forces are no larger than those of the data, eV/Å, or that whose sums are means."""
     some = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(np.int64))
     graphs, places = train.graphs.batch(some)
     for part in np.linspace(0, 1, _TRIES):
         quiet = quieter(model, max(train.graphs.average_neighbors, 1.0) ** (-0.5 * float(part)))
         write_model(quiet, path)
         forces = _equipot.Trainer(str(path), "Default", "float64").evaluate(graphs, places)["forces"]
-        if np.sqrt(np.mean(np.square(forces))) < _force_scale(train.labels):
+        if np.sqrt(np.mean(np.square(forces))) < scale:
             break
     return quiet
 
