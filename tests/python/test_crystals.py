@@ -38,7 +38,7 @@ def trainer(folder: Path, shift: float) -> Any:
 def test_guards_stand_where_dense_or_loose_lattices_are_too_low(tmp_path: Path) -> None:
     made = Crystals(data(), CUTOFF, 0.5, seed=1)
     assert made.run(trainer(tmp_path, -2.0), 800) == len(made.guards) > 0
-    stiff, volume = stiffness(data())[1], data()[0].atoms.get_volume() / 8
+    stiff, volume = stiffness(data()), data()[0].atoms.get_volume() / 8
     seen = set()
     for guard in made.guards:
         atoms = guard.structure.atoms
@@ -60,7 +60,7 @@ def test_what_is_high_enough_has_no_holes(tmp_path: Path) -> None:
     assert Crystals(data(), CUTOFF, 0.5, seed=1).run(trainer(tmp_path, 1e3), 800) == 0
 
 
-def test_only_elements_with_a_crystal_at_rest() -> None:
+def test_only_crystals_at_rest() -> None:
     def possible(structures: list[Structure]) -> bool:
         return Crystals(structures, CUTOFF, 0.5, seed=1).possible
 
@@ -72,8 +72,31 @@ def test_only_elements_with_a_crystal_at_rest() -> None:
     slab.pbc = [True, True, False]
     assert not possible([Structure(slab, -36.0, np.zeros((8, 3)))])
     salt = bulk("NaCl", "rocksalt", a=5.64)
-    assert not possible([Structure(salt, -8.0, np.zeros((2, 3)))])
-    assert possible([Structure(salt, -8.0, np.zeros((2, 3))), *data("Cu")])
+    assert possible([Structure(salt, -8.0, np.zeros((2, 3)))])
+    gas = molecule("CH4", cell=[8.0, 8.0, 8.0], pbc=True)
+    assert not possible([Structure(gas, -24.0, np.zeros((5, 3)))])
+    mixed = bulk("Si", cubic=True).repeat(2)
+    mixed.numbers[:3] = 14, 32, 32  # a formula of 64 atoms
+    assert not possible([Structure(mixed, -300.0, np.zeros((64, 3)))])
+
+
+def test_lattices_of_a_compound_have_its_composition(tmp_path: Path) -> None:
+    compound = bulk("SiGe2", "fluorite", a=5.4)
+    made = Crystals([Structure(compound, 3 * ENERGY, np.zeros((3, 3)))], CUTOFF, 0.5, seed=1)
+    rng = np.random.default_rng(3)
+    orders, sizes = set(), set()
+    for _ in range(40):
+        atoms = made._begin(rng).atoms
+        assert np.sum(atoms.numbers == 32) == 2 * np.sum(atoms.numbers == 14) > 0
+        guard = made._guard(0, atoms.positions, np.asarray(atoms.cell))
+        assert np.array_equal(guard.structure.atoms.numbers, atoms.numbers)
+        assert guard.structure.source == "crystal of Ge2Si"
+        sizes.add(len(atoms))
+        shift = atoms.get_scaled_positions()[1] - atoms.get_scaled_positions()[0]
+        orders.add(tuple(np.round(shift, 1)))
+    assert min(sizes) <= 27
+    assert max(sizes) <= 81
+    assert len(orders) > 10
 
 
 def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:

@@ -17,7 +17,16 @@ from equipot.data import DataSet, Structure
 from equipot.fit import train
 from equipot.fit.bonds import bonds_apart
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import Guard, guards, insertion_limits, shortest_contacts, shortest_distances
+from equipot.fit.guards import (
+    Guard,
+    _squeezed,
+    compression,
+    guards,
+    insertion_limits,
+    shortest_contacts,
+    shortest_distances,
+    stiffness,
+)
 from equipot.fit.losses import Errors, Labels, Weights, loss
 
 
@@ -49,6 +58,46 @@ def test_bonds_are_counted_between_atoms() -> None:
     assert set(found) == {(a, b, k) for a, b in [(1, 1), (1, 6), (6, 6)] for k in (2, 3)}
     assert 1.7 < found[1, 1, 2] < 1.8  # of a methyl or methylene group
     assert 2.6 < found[1, 6, 3] < 2.9
+
+
+def squeezable(element: str, volume: float, stiff: float) -> Structure:
+    """A crystal at so much of its volume at rest, with the energy and the virial of the equation of state."""
+    atoms = bulk(element, cubic=True)
+    atoms.set_cell(np.asarray(atoms.cell) * volume ** (1 / 3), scale_atoms=True)
+    step = 1e-5
+    slope = (compression(volume + step, stiff) - compression(volume - step, stiff)) / (2 * step)
+    virial = -len(atoms) * volume * slope * np.eye(3)
+    return Structure(atoms, len(atoms) * compression(volume, stiff), np.zeros((len(atoms), 3)), virial)
+
+
+def test_compressed_copies_go_on_along_the_equation_of_state() -> None:
+    stiff = 9.0
+    for before in (0.7, 1.0, 1.1):
+        copper = squeezable("Cu", before, stiff)
+        for volume in (0.8, 0.5):
+            gain, known = _squeezed(copper, volume, stiff)
+            assert copper.energy is not None
+            # Pressure is told by a table in steps of 0.001, with differences for derivatives.
+            expected = 4 * compression(before * volume, stiff) - copper.energy
+            assert gain == pytest.approx(expected, rel=1e-3, abs=1e-3)
+            assert known == pytest.approx(4 * 0.1)
+    copper.virial = None  # as if it were at rest
+    assert _squeezed(copper, 0.5, stiff) == pytest.approx((4 * compression(0.5, stiff), 4 * 0.5))
+    diamond = squeezable("C", 0.9, stiff)
+    assert _squeezed(diamond, 0.8, stiff)[1] == pytest.approx(8 * 0.5)  # bonds are stiffer than crystals
+    assert stiffness([squeezable("Cu", v, stiff) for v in (0.97, 0.99, 1.0, 1.01, 1.03)]) == pytest.approx(
+        9.0, rel=0.05
+    )
+
+
+def test_compressed_copies_are_of_all_volumes() -> None:
+    rng = np.random.default_rng(3)
+    data = [squeezable("Cu", v, 9.0) for v in [*rng.uniform(0.98, 1.02, 60), 0.7]]
+    made = guards(data, shortest_distances(data, 5.0), 5.0, 200, 1)
+    densest = bulk("Cu", cubic=True).get_volume() * 0.7
+    beyond = [g for g in made if g.structure.atoms.get_volume() < 0.75 * densest]
+    from_densest = [g for g in beyond if np.isclose(g.structure.atoms.get_volume() / densest, 0.9**3, rtol=1e-6)]
+    assert from_densest
 
 
 def test_guards_are_closer_than_the_data_and_higher() -> None:

@@ -91,12 +91,25 @@ def test_walks_go_on_to_the_bit(trainer: Any) -> None:
     in_one_go_and_resumed(lambda: HotWalks(butanes(), CUTOFF, 0.5, seed=1), trainer, evaluations=24 * 100)
 
 
-def test_only_molecules_that_are_large_enough_walk() -> None:
-    water = Structure(molecule("H2O"), -2000.0, source="memory#0")
+def test_only_whole_molecules_that_are_large_enough_walk() -> None:
+    nitrogen = Structure(molecule("N2"), -2000.0, source="memory#0")
     crystal = Structure(random_atoms(1, ["C"], count=12, cell=6.0), -100.0, source="memory#1")
     without = Structure(molecule("trans-butane"), None, source="memory#2")
-    assert not HotWalks([water, crystal, without], CUTOFF, 0.5, seed=1).possible
-    assert HotWalks([*butanes(1), water], CUTOFF, 0.5, seed=1).possible
+    assert not HotWalks([nitrogen, crystal, without], CUTOFF, 0.5, seed=1).possible
+    assert HotWalks([*butanes(1), nitrogen], CUTOFF, 0.5, seed=1).possible
+
+
+def test_what_the_data_break_does_not_walk() -> None:
+    parted = butanes(1)[0]
+    parted.energy = -4235.0
+    distances = parted.atoms.get_all_distances()
+    hydrogen = int(np.flatnonzero(parted.atoms.numbers == 1)[0])
+    carbon = int(np.argmin(np.where(parted.atoms.numbers == 6, distances[hydrogen], np.inf)))
+    away = parted.atoms.positions[hydrogen] - parted.atoms.positions[carbon]
+    parted.atoms.positions[hydrogen] += 2 * away
+    assert not HotWalks([*butanes(), parted], CUTOFF, 0.5, seed=1).possible
+    water = Structure(molecule("H2O"), -2000.0, source="memory#6")
+    assert HotWalks([*butanes(), parted, water], CUTOFF, 0.5, seed=1).possible
 
 
 def test_stopping_after_every_batch_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

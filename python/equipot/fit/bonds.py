@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from equipot import _equipot
 from equipot.data import Structure
@@ -26,6 +27,8 @@ BOND = 1.25
 MAY_BIND = 1.5
 """Times the sum of covalent radii; atoms that are as close as this while others part may bind."""
 
+_SAME = 1e-6  # Å
+
 # Atoms with lone pairs, which take hydrogen from others without a barrier worth the name; the others do not.
 _TAKERS = (7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53)
 
@@ -36,6 +39,27 @@ def bonds(atoms: Atoms) -> tuple[Indices, Indices, NDArray[np.float64]]:
     i, j, D = neighbors("ijD", atoms, 2 * BOND * float(radii.max(initial=0.0)))
     bound = np.linalg.norm(D, axis=1) < BOND * (radii[i] + radii[j])
     return i[bound], j[bound], D[bound]
+
+
+def unwrapped(atoms: Atoms) -> tuple[Indices, NDArray[np.float64]] | None:
+    """Which molecule each atom is of, and positions, Å, with which no face of the cell cuts one.
+
+    None where something is bound to its own images, as in most crystals.
+    """
+    i, j, D = bonds(atoms)
+    _, owner = connected_components(matrix(len(atoms), i, j), directed=False)
+    positions = np.full((len(atoms), 3), np.nan)
+    first = np.unique(owner, return_index=True)[1]
+    positions[first] = atoms.positions[first]
+    while True:
+        known = ~np.isnan(positions[:, 0])
+        onward = known[i] & ~known[j]
+        if not onward.any():
+            break
+        positions[j[onward]] = positions[i[onward]] + D[onward]
+    if np.abs(positions[j] - positions[i] - D).max(initial=0.0) > _SAME:
+        return None
+    return owner.astype(np.int64), positions
 
 
 def bonds_apart(atoms: Atoms) -> Bonds:

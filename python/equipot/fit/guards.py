@@ -3,9 +3,10 @@
 Between the data and the wall of nuclei a fit is free to fall: one such hole, and hot dynamics ends in it. It is free to
 rise as well, by thousands of eV an Ångström beyond the data, which spoils what lies just outside them. Copies of
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
-equation of state with the stiffness of the data. With one atom pushed close to another, they gain
-Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest distance d in the data, with ε = 3 eV and ρ = 0.15 d.
-Both are known to 0.5 eV (per atom where all are compressed) and a fifth of the gain.
+equation of state with the stiffness of the data, from where their pressure says that they are on it: that is known to
+0.1 eV per atom and a fifth of the gain, to 0.5 where the pressure is not known or covalent bonds are squeezed as well.
+With one atom pushed close to another, they gain Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest
+distance d in the data, with ε = 3 eV and ρ = 0.15 d, known to 0.5 eV and a fifth.
 
 Atoms that are not bound to each other have shortest distances of their own, by how many bonds lie between them, where
 these are asked for: a hydrogen and the carbon of another molecule meet at 2.3 Å, though 1 Å is a bond. For these pairs
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -51,11 +53,15 @@ from equipot.fit.bonds import (
 )
 
 _SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+_VOLUMES = np.linspace(0.1, 1.2, 1101)  # by that at rest; further apart, pressure falls no more
+_SQUEEZE_KNOWN, _SQUEEZE_UNKNOWN = 0.1, 0.5  # eV per atom
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
 _INSERTION, _INSERTION_KNOWN = 5.0, 2.0  # eV, what putting an atom elsewhere costs
 _COMPRESSED = 0.95  # of the sum of covalent radii; bonds this short cost little
+
+Volume = TypeVar("Volume", float, NDArray[np.float64])
 
 # Atomic numbers of a pair, the smaller one first, and how many bonds apart they are.
 Contact = tuple[int, int, int]
@@ -103,9 +109,10 @@ def guards(
     labelled = [s for s in dataset if s.energy is not None and len(s) > 1]
     if not labelled or not shortest:
         return []
-    bulk, stiff = stiffness(labelled)
+    bulk, stiff = _bulk(labelled), stiffness(labelled)
     if contacts is not None:  # of molecules, bonds are pushed one by one
         bulk = [s for s in bulk if s.atoms.pbc.any()]
+    volumes = np.where(np.isfinite(volumes := _volumes(bulk)), volumes, 0.0)
     takers = hydrogen_takers(labelled if contacts is not None else [])
     limits: dict[Contact, float] = {(*pair, 1): d for pair, d in shortest.items()} | dict(contacts or {})
     anywhere = insertion_limits(shortest)
@@ -113,15 +120,13 @@ def guards(
     made = []
     for number in range(count):
         whole = number % 2 == 0 and len(bulk) > 0
-        pool = bulk if whole else labelled
-        structure = pool[int(rng.integers(len(pool)))]
-        atoms, n = structure.atoms.copy(), len(structure)
+        structure = _evenly(bulk, volumes, rng) if whole else labelled[int(rng.integers(len(labelled)))]
+        atoms = structure.atoms.copy()
         if whole:
             scale = _SCALES[number // 2 % len(_SCALES)]
             atoms.set_cell(np.asarray(atoms.cell) * scale)
             atoms.positions *= scale
-            gain = n * compression(scale**3, stiff)
-            known = 0.5 * n
+            gain, known = _squeezed(structure, scale**3, stiff)
         elif atoms.pbc.any() and number // 2 % 2:
             if insert(atoms, anywhere, rng) is None:
                 continue
@@ -251,29 +256,61 @@ def _nearest(i: Indices, D: NDArray[np.float64], edges: Indices, rng: np.random.
     return int(mine[int(np.argmin(lengths))]), float(lengths.min())
 
 
-def stiffness(dataset: Sequence[Structure]) -> tuple[list[Structure], float]:
-    """Structures of about the median volume, and bulk modulus times volume per atom, eV: how pressure falls with it.
+def _bulk(dataset: Sequence[Structure]) -> list[Structure]:
+    """Structures of about the median volume or less, which have no vacuum; all where none has a volume."""
+    volumes = _volumes(dataset)
+    if not np.isfinite(volumes).any():
+        return list(dataset)
+    most = 1.2 * np.median(volumes[np.isfinite(volumes)])
+    return [s for s, volume in zip(dataset, volumes, strict=True) if volume < most]
+
+
+def _evenly(bulk: Sequence[Structure], volumes: NDArray[np.float64], rng: np.random.Generator) -> Structure:
+    """Draw a structure, all volumes being as likely: what the data have least of is where they end."""
+    near = np.abs(volumes - rng.uniform(volumes.min(), volumes.max()))
+    nearest = np.flatnonzero(near <= near.min() + 0.02 * volumes.max())
+    return bulk[int(nearest[int(rng.integers(len(nearest)))])]
+
+
+def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float, float]:
+    """What it costs to compress a structure to so much of its volume, and what that is known to besides a fifth, eV."""
+    n, i, j = len(structure), *bonds(structure.atoms)[:2]
+    known, before = _SQUEEZE_UNKNOWN, 1.0
+    if structure.virial is not None:
+        pressures = stiff * -_VOLUMES * np.gradient(compression(_VOLUMES, 1.0), _VOLUMES)  # times volume
+        before = float(np.interp(-np.trace(structure.virial) / (3 * n), -pressures, _VOLUMES))
+        if not covalent(structure.atoms.numbers[i], structure.atoms.numbers[j]).any():
+            known = _SQUEEZE_KNOWN
+    return n * (compression(before * volume, stiff) - compression(before, stiff)), n * known
+
+
+def stiffness(dataset: Sequence[Structure]) -> float:
+    """Bulk modulus times volume per atom, eV, of structures near the median volume: how pressure falls with it.
 
     Where the data do not tell (no stresses, or one volume), it is 10 eV, as in many metals.
     """
-    volumes = np.array([s.atoms.get_volume() / len(s) if np.all(s.atoms.pbc) else np.inf for s in dataset])
+    volumes = _volumes(dataset)
     if not np.isfinite(volumes).any():
-        return list(dataset), 10.0
+        return 10.0
     near = np.abs(np.log(volumes / np.median(volumes[np.isfinite(volumes)]))) < 0.2
-    bulk = [s for s, take in zip(dataset, near, strict=True) if take]
     known = [
         (np.log(v), np.trace(s.virial) / len(s))
-        for s, v in zip(bulk, volumes[near], strict=True)
-        if s.virial is not None
+        for s, v, take in zip(dataset, volumes, near, strict=True)
+        if take and s.virial is not None
     ]
     if len(known) < 5 or np.ptp([v for v, _ in known]) < 0.02:
-        return bulk, 10.0
+        return 10.0
     slope = np.polyfit([v for v, _ in known], [w for _, w in known], 1)[0]
-    return bulk, float(np.clip(-slope / 3, 0.5, 60.0))
+    return float(np.clip(-slope / 3, 0.5, 60.0))
 
 
-def compression(volume: float, stiff: float) -> float:
-    """What it costs to compress to so much of the volume, eV per atom (Birch, Phys. Rev. 71, 809, 1947, eq. of state).
+def _volumes(dataset: Sequence[Structure]) -> NDArray[np.float64]:
+    """Å³ per atom; infinite where a structure has no end or no such thing."""
+    return np.array([s.atoms.get_volume() / len(s) if np.all(s.atoms.pbc) else np.inf for s in dataset])
+
+
+def compression(volume: Volume, stiff: float) -> Volume:
+    """What compression to so much of the volume at rest costs, eV per atom (Birch, Phys. Rev. 71, 809, 1947).
 
     `stiff` is the bulk modulus times the volume per atom, eV; its derivative by pressure is 4.5.
     """

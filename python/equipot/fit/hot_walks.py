@@ -4,8 +4,9 @@ A molecule of N atoms in thermal motion has about the potential energy E_min + (
 times that, and there is a hole in the model. What stands there becomes a guard, a structure whose energy is at least
 that. So does a molecule one of whose bonds has come apart, with 2.5 eV more and one standard deviation less, unless its
 atoms are on the way to others that may have them: hydrogen does not pass between carbons, say, unless the data show it.
-E_min is the lowest energy of the data for the same atoms. Dynamics finds holes of many atoms, which no list of made-up
-distances and angles has.
+E_min is the lowest energy of the data for the same atoms. Molecules that are broken somewhere in the data do not walk:
+what that costs is there to be learned. Dynamics finds holes of many atoms, which no list of made-up distances and
+angles has.
 """
 # SPDX-License-Identifier: MIT
 
@@ -38,7 +39,7 @@ _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
 _APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
 _BOND_ENERGY = 2.5  # eV
-_LEAST_ATOMS, _MOST_ATOMS = 9, 400  # smaller molecules fluctuate by all their energy; larger ones take long
+_LEAST_ATOMS, _MOST_ATOMS = 3, 400  # two atoms are what guards are for; larger molecules take long
 
 
 class HotWalks(Search):
@@ -47,7 +48,7 @@ class HotWalks(Search):
     Parameters
     ----------
     dataset : sequence of Structure
-        The training data; molecules with energies are walked.
+        The training data, and molecules cut out of them; molecules with energies are walked.
     cutoff : float
         Å.
     closest : float
@@ -58,11 +59,13 @@ class HotWalks(Search):
 
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
-        pool = [
+        whole = [
             place
             for place, s in enumerate(dataset)
             if s.energy is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS and not s.atoms.pbc.any()
         ]
+        self._takers = hydrogen_takers([dataset[place] for place in whole])
+        pool = _unbroken(dataset, whole, self._takers)
         super().__init__(pool, sum(len(dataset[place]) for place in pool) / max(len(pool), 1))
         self._lowest: dict[bytes, float] = {}
         self._bonds: dict[int, Mask] = {}
@@ -70,7 +73,6 @@ class HotWalks(Search):
             key, energy = _composition(dataset[place]), dataset[place].energy
             assert energy is not None
             self._lowest[key] = min(self._lowest.get(key, np.inf), energy)
-        self._takers = hydrogen_takers([dataset[place] for place in self._pool])
         self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
@@ -136,6 +138,20 @@ class HotWalks(Search):
         made = Structure(atoms, energy, config_type=s.config_type, source=f"hot walk from {s.source}")
         # Bonds cost more than what is asked for, so that less is left to chance.
         return Guard(made, (0.5 if broken else 1.5) * np.sqrt(half) * _KT), broken
+
+
+def _unbroken(dataset: Sequence[Structure], places: Sequence[int], takers: Indices) -> list[int]:
+    """Those places whose atoms, in their order, have the bonds of the lowest of them wherever they are in the data."""
+    groups: dict[bytes, list[int]] = {}
+    for place in places:
+        groups.setdefault(dataset[place].atoms.numbers.astype(np.int64).tobytes(), []).append(place)
+    kept: list[int] = []
+    for group in groups.values():
+        lowest = min(group, key=lambda place: dataset[place].energy or 0.0)
+        bound = _lengths(dataset[lowest].atoms) < BOND
+        if not any(_broken(dataset[place].atoms, bound, takers) for place in group):
+            kept += group
+    return sorted(kept)
 
 
 def _broken(atoms: Atoms, bonds: Mask, takers: Indices) -> bool:

@@ -26,6 +26,7 @@ from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unb
 from equipot.fit.hot_walks import HotWalks
 from equipot.fit.insertions import Insertions
 from equipot.fit.losses import Errors, Labels, Weights
+from equipot.fit.molecules import molecules
 from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder
@@ -83,8 +84,10 @@ class TrainingRun:
         self.searches: list[Search] = []
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
+            alone = molecules(data.train, settings.seed)
+            known = [*data.train, *(guard.structure for guard in alone)]
             made = guards(
-                data.train,
+                known,
                 by_species(nearest_atoms),
                 cutoff,
                 min(max(_LEAST_GUARDS, len(data.train) // 2), _MOST_GUARDS),
@@ -92,11 +95,11 @@ class TrainingRun:
                 closest=SHORTEST,
                 contacts=unbound(nearest_atoms),
             )
-            if made:
+            if made := made + alone:
                 sources.append(_guarding(made, cutoff, start.head, len(data.train)))
             if settings.optimizer.algorithm != "lbfgs":
                 self.searches = [
-                    HotWalks(data.train, cutoff, SHORTEST, settings.seed),
+                    HotWalks(known, cutoff, SHORTEST, settings.seed),
                     Insertions(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
                     Crystals(data.train, cutoff, SHORTEST, settings.seed),
                 ]

@@ -46,9 +46,9 @@ class ModelSettings(Settings):
     repulsion : bool
         Add the ZBL repulsion of nuclei for distances within the covalent radii, and keep the energy within some eV of
         what it should be in copies of structures that are compressed, have two atoms closer than in the data or a bond
-        pulled apart: hot dynamics that leaves the data is pushed back instead of falling into a hole. Molecules of nine
-        atoms and more also walk at 1500 K with the model as it becomes, and of crystals and melts one atom is put into
-        the midst of others and let down: where its energy falls, it is kept up, too. Not used in fine-tuning.
+        pulled apart: hot dynamics that leaves the data is pushed back instead of falling into a hole. Molecules, also
+        those cut out of liquids, walk at 1500 K with the model as it becomes, and of crystals and melts one atom is put
+        into the midst of others and let down: where its energy falls, it is kept up, too. Not used in fine-tuning.
     first_skip : bool
         Give the first layer a residual connection from the elements.
     shift : str
