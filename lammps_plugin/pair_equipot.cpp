@@ -227,9 +227,6 @@ void PairEquipot::init_style() {
                    "newton off'");
 
     check_box();
-    if (comm->me == 0 && (neighbor->exclude || neighbor->includegroup))
-        error->warning(FLERR, "pair equipot: neigh_modify {} hides atoms from each other, also within this model",
-                       neighbor->exclude ? "exclude" : "include");
 
     // Hybrid styles read the sizes of their sub-styles when those have no model yet.
     if (force->pair != nullptr && force->pair != this) {
@@ -276,6 +273,7 @@ void PairEquipot::compute(int eflag, int vflag) {
     engine->what.centroid_virials = cvflag_atom != 0;
     engine->what.features = features_flag != 0;
     if (layout_is_stale || neighbor->ago == 0) {
+        if (layout_is_stale) warn_of_hidden_pairs();
         lay_out();
         layout_is_stale = false;
     }
@@ -286,6 +284,25 @@ void PairEquipot::compute(int eflag, int vflag) {
     stop_together(trouble);
     add_results();
     if (features_flag) store_features();
+}
+
+// Not in init_style: LAMMPS takes in what neigh_modify and pair_coeff of a hybrid said after it.
+void PairEquipot::warn_of_hidden_pairs() const {
+    if (comm->me != 0) return;
+    if (neighbor->exclude || neighbor->includegroup)
+        error->warning(FLERR, "pair equipot: neigh_modify {} hides atoms from each other, also within this model",
+                       neighbor->exclude ? "exclude" : "include");
+    if (list->ijskip == nullptr) return;
+    for (int i = 1; i <= atom->ntypes; ++i) {
+        for (int j = i; j <= atom->ntypes; ++j) {
+            if (numbers[i] == 0 || numbers[j] == 0 || list->ijskip[i][j] == 0) continue;
+            error->warning(
+                FLERR,
+                "pair equipot: atom types {} and {} do not see each other within this model, since pair_coeff "
+                "gives this pair to another style",
+                i, j);
+        }
+    }
 }
 
 void PairEquipot::begin(int eflag, int vflag) { ev_init(eflag, vflag); }
@@ -513,6 +530,12 @@ void PairEquipot::add_results() {
 
 void PairEquipot::store_features() {
     const int width = engine->potential->feature_width();
+    if (width != features_told)
+        error->all(
+            FLERR,
+            "pair equipot: fix pair was defined for {} features of each atom, but since the last pair_coeff there "
+            "are {}: define it after that",
+            features_told, width);
     if (features_rows < atom->nmax) {
         memory->destroy(features);
         memory->create(features, atom->nmax, width, "pair:features");
@@ -554,7 +577,9 @@ void *PairEquipot::extract_peratom(const char *name, int &columns) {
     }
     if (std::strcmp(name, "features") == 0 && engine->potential) {
         columns = engine->potential->feature_width();
-        return features;  // none before the first step that computed them: fix pair then says so
+        // None before the first step that computed them: then a fix pair begins, which remembers how many there are.
+        if (features == nullptr) features_told = columns;
+        return features;
     }
     return nullptr;
 }

@@ -120,6 +120,7 @@ protected:
     void warn_of_crowding();
     void tell_device_memory();
     void check_box() const;
+    void warn_of_hidden_pairs() const;
     void store_features();
     std::string trouble_with_position(int atom) const;
     std::string trouble_with_places(int atom, int other) const;
@@ -138,6 +139,7 @@ protected:
     std::vector<double> atom_energies;  // by atom, nmax long
     double **features = nullptr;
     int features_rows = 0;
+    int features_told = 0;  // how wide fix pair takes them to be
     int features_flag = 0;  // set by fix pair on the steps when it wants features
 };
 

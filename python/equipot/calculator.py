@@ -14,6 +14,10 @@ from equipot import EquipotError, _equipot
 from equipot.potential import Device, DType, Potential, Radial, has_volume
 
 _ASE = {"label", "atoms", "directory"}
+# What it is called elsewhere.
+_HINTS = dict.fromkeys(("precision", "default_dtype"), ' The precision is dtype="mixed".') | dict.fromkeys(
+    ("model", "model_path", "model_paths"), ' The model is the first argument: Calculator("model.equipot").'
+)
 
 
 class Calculator(AseCalculator):
@@ -50,7 +54,7 @@ class Calculator(AseCalculator):
 
     def __init__(
         self,
-        potential: str | os.PathLike[str] | Potential,
+        potential: str | os.PathLike[str] | Potential | None = None,
         head: str | None = None,
         dtype: DType | None = None,
         skin: float = 0.5,
@@ -61,8 +65,10 @@ class Calculator(AseCalculator):
         unknown = sorted(set(kwargs) - _ASE)
         if unknown:
             # ASE would keep it as a parameter and nobody would look at it
-            hint = ' The precision is dtype="mixed".' if unknown[0] == "precision" else ""
+            hint = _HINTS.get(unknown[0], "")
             raise EquipotError(f"Calculator has no argument '{unknown[0]}'.{hint}")
+        if potential is None:
+            raise EquipotError('Calculator needs a model: Calculator("model.equipot").')
         super().__init__(**kwargs)
         asked = {"head": head, "dtype": dtype, "radial": radial, "device": device}
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

@@ -176,12 +176,18 @@ def evaluate(
     config_type_key: _ConfigTypeKey = "config_type",
     picture: Annotated[Path | None, typer.Option(help="Draw predicted against reference into this file.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the errors into this file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the structures with predictions into this file, as extended XYZ."),
+    ] = None,
 ) -> None:
     """Compare a model with reference data: errors of energies, forces and stresses."""
     from equipot.evaluate import evaluate_files
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "virial_key": virial_key}
-    evaluate_files(model, files, _console(), head, dtype, picture, json, config_type_key=config_type_key, **keys)
+    evaluate_files(
+        model, files, _console(), head, dtype, picture, json, output, config_type_key=config_type_key, **keys
+    )
 
 
 @app.command()

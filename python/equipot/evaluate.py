@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.io import write
 from numpy.typing import NDArray
 
 from equipot import EquipotError
@@ -340,6 +342,7 @@ def evaluate_files(
     dtype: str,
     picture: Path | None,
     json_file: Path | None,
+    output: Path | None = None,
     **keys: Any,
 ) -> ErrorTable:
     """Read a model and data, print the errors, draw and write what was asked for."""
@@ -350,15 +353,21 @@ def evaluate_files(
         raise EquipotError(f"there is no dtype '{dtype}'; choose float64, float32 or mixed")
     check_picture(picture)
     check_target(json_file)
+    check_target(output)
     potential = load(model, head=head, dtype=cast("DType", dtype))
     dataset = read_data(files, **keys)
-    if all(s.energy is None and s.forces is None and s.virial is None for s in dataset):
+    labelled = any(s.energy is not None or s.forces is not None or s.virial is not None for s in dataset)
+    if not labelled and (output is None or json_file is not None or picture is not None):
         raise EquipotError(
-            "no structure has an energy, forces or a stress to compare with; if they are there, name the keys"
+            "no structure has an energy, forces or a stress to compare with; if they are there, name the keys; "
+            "--output alone writes predictions without them"
         )
     predictions = predict(potential, dataset)
+    if output is not None:
+        write_predictions(output, dataset, predictions)
     table = error_table(dataset, predictions)
-    console.print(table.text(), markup=False, soft_wrap=True)
+    if labelled:
+        console.print(table.text(), markup=False, soft_wrap=True)
     for finding in dataset.findings:
         if finding.severity in ("warning", "error"):
             console.print(f"\n{finding.severity}: {finding.text}", markup=False, soft_wrap=True)
@@ -373,6 +382,37 @@ def evaluate_files(
             predicted.append(prediction)
         parity_picture(picture, parts)
     return table
+
+
+def write_predictions(
+    path: str | os.PathLike[str], dataset: Sequence[Structure], predictions: Sequence[Prediction]
+) -> None:
+    """Write structures with what a potential says about them as extended XYZ.
+
+    ``equipot_energy`` (eV), ``equipot_forces`` (eV/Å) and, of cells with a volume, ``equipot_stress`` (eV/Å³, tension
+    positive) are the predictions; ``REF_energy``, ``REF_forces`` and ``REF_stress`` what the data say, where they do.
+    """
+    from equipot.potential import has_volume
+
+    frames = []
+    for structure, prediction in zip(dataset, predictions, strict=True):
+        atoms = structure.atoms.copy()
+        atoms.info["config_type"] = structure.config_type
+        values = {
+            "REF": (structure.energy, structure.forces, structure.virial),
+            "equipot": (prediction.energy, prediction.forces, prediction.virial),
+        }
+        for name, (energy, forces, virial) in values.items():
+            if energy is not None:
+                atoms.info[f"{name}_energy"] = energy
+            if forces is not None:
+                atoms.arrays[f"{name}_forces"] = forces
+            if virial is not None and has_volume(atoms):
+                atoms.info[f"{name}_stress"] = -virial / atoms.get_volume()
+        frames.append(atoms)
+    text = io.StringIO()
+    write(text, frames, format="extxyz")
+    write_file(path, text.getvalue())
 
 
 @styled

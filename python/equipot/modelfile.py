@@ -99,6 +99,8 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
     def fail(what: str) -> ModelFileError:
         return ModelFileError(f"The model file '{name}' {what}.")
 
+    if data.startswith((b"PK\x03\x04", b"\xfd7zXZ")):
+        raise fail(f"is not an equipot model; if it is a MACE model, convert it: equipot convert {name}")
     if len(data) < 8:
         raise fail("is too short to be a model file: it is damaged or was not copied to its end")
     size = int.from_bytes(data[:8], "little")

@@ -158,6 +158,13 @@ class Potential:
             f"cutoff={self.cutoff:g} Å, dtype={self.dtype!r}, device={self.device!r})"
         )
 
+    if not TYPE_CHECKING:  # which would take every attribute for a known one
+
+        def __getattr__(self, name: str) -> Any:
+            asked_by_ase = name in ("get_potential_energy", "get_forces", "get_stress", "get_property", "calculate")
+            hint = "; ASE takes equipot.Calculator(potential)" if asked_by_ase else ""
+            raise AttributeError(f"'Potential' object has no attribute '{name}'{hint}")
+
     @overload
     def compute(self, atoms: Atoms, properties: Iterable[str] = ..., *, check_finite: bool = ...) -> Results: ...
     @overload
@@ -209,6 +216,12 @@ class Potential:
         if hasattr(atoms, "get_positions"):
             return self._evaluate([cast("Atoms", atoms)], wanted, check_finite=check_finite)[0]
         structures = list(atoms)
+        for structure in structures:
+            if not hasattr(structure, "get_positions"):
+                raise EquipotError(
+                    f"compute takes an ase.Atoms or several of them, not {type(structure).__name__} in "
+                    f"{type(atoms).__name__}; ase.io.read reads files"
+                )
         results: list[Results] = []
         for batch in _batches(structures):
             results += self._evaluate(batch, wanted, first=len(results), check_finite=check_finite)

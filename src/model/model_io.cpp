@@ -471,8 +471,13 @@ Model read_model(const std::string& path) {
     const std::streamoff size = file.tellg();
     if (size < 0) throw Error("cannot read the model file '" + path + "'");
     // What is no model need not fit into memory to be refused.
-    char first = '{';  // of the header, after its length
-    if (size > 8 && (!file.seekg(8) || !file.get(first) || first != '{'))
+    std::string start(static_cast<std::size_t>(std::min<std::streamoff>(size, 9)), '\0');
+    file.seekg(0);
+    file.read(start.data(), static_cast<std::streamsize>(start.size()));
+    if (start.starts_with("PK\3\4") || start.starts_with("\3757zXZ"))  // archives: zip and xz
+        throw Error("model file '" + path +
+                    "' is not an equipot model; if it is a MACE model, convert it: equipot convert " + path);
+    if (size > 8 && (!file || start[8] != '{'))  // the header's first letter, after its length
         throw Error("model file '" + path +
                     "' is damaged or not an equipot model: it does not begin as a safetensors file does");
     std::vector<char> bytes(static_cast<std::size_t>(size));

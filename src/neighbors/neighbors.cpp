@@ -48,23 +48,43 @@ void check_positions(const System& system) {
     }
 }
 
+/// How vesin lays cells at least as wide as a radius, and what it looks through: every cell, and for each the cells
+/// within the radius, which are images of itself across a direction that is thinner.
+struct Cells {
+    Vec3 along;
+    double count = 1.0, work = 1.0;
+    Cells(double radius, const Vec3& heights) {
+        for (std::size_t d = 0; d < 3; ++d) {
+            along[d] = std::max(1.0, std::trunc(heights[d] / radius));
+            count *= along[d];
+            work *= along[d] * (2.0 * std::ceil(radius * along[d] / heights[d]) + 1.0);
+        }
+    }
+};
+
 /// vesin limits the number of its cells by a formula that gives zero cells along short sides of very long or flat boxes
 /// (seen in 0.6.2). Returns the smallest radius >= `radius` (in steps of 25 %) that stays clear of this, and has no
-/// more cells than there are pairs: a few atoms in a large box would cost what empty cells do.
+/// more cells than there are pairs, where that is less work: a few atoms in a large box would cost what empty cells do.
 double safe_radius(double radius, const Vec3& heights, std::size_t atoms) {
-    constexpr double vesins_most = 1e5, always = 64;
+    constexpr double vesins_most = 1e5, always = 64, most_work = 3e9;
     const double pairs = static_cast<double>(atoms) * static_cast<double>(atoms);
-    const double most_cells = std::min(vesins_most, std::max(always, pairs));
-    for (;; radius *= 1.25) {
-        Vec3 cells;
-        for (std::size_t d = 0; d < 3; ++d) cells[d] = std::max(1.0, std::trunc(heights[d] / radius));
-        if (cells[0] * cells[1] * cells[2] <= most_cells) return radius;
-        if (most_cells < vesins_most) continue;
-        const double xy = cells[0] / cells[1];
-        const double yz = cells[1] / cells[2];
-        const double z = std::trunc(std::cbrt(most_cells / (xy * yz * yz)));
+    const auto is_safe = [&](const Cells& cells) {
+        if (cells.count <= vesins_most) return true;
+        const double xy = cells.along[0] / cells.along[1];
+        const double yz = cells.along[1] / cells.along[2];
+        const double z = std::trunc(std::cbrt(vesins_most / (xy * yz * yz)));
         const double y = std::trunc(yz * z);
-        if (z >= 1.0 && y >= 1.0 && std::trunc(xy * y) >= 1.0) return radius;
+        return z >= 1.0 && y >= 1.0 && std::trunc(xy * y) >= 1.0;
+    };
+    for (;; radius *= 1.25) {
+        const Cells cells(radius, heights);
+        if (!is_safe(cells)) continue;
+        if (cells.count > std::max(always, pairs) && Cells(1.25 * radius, heights).work < cells.work) continue;
+        if (std::min(cells.work, vesins_most * cells.work / cells.count) > most_work) {
+            throw Error("the cell is too long for how thin it is, " + number(heights[0]) + ", " + number(heights[1]) +
+                        " and " + number(heights[2]) + " Å between its faces: are its vectors in Å?");
+        }
+        return radius;
     }
 }
 

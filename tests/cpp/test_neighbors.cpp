@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -270,6 +271,33 @@ TEST_CASE("a few atoms in a large box, where cells would outnumber pairs", "[nei
             list.update(s, 5.0);
             require_same(edges_of(list.graph()), brute_force(s, 5.0, 1), 1e-8);
         }
+}
+
+TEST_CASE("long and thin cells with few atoms cost little, and are refused where they would not", "[neighbors]") {
+    const auto slab = [](double length) {
+        return System{{14, 14}, {0, 0, 0, 1.3, 1.3, 1.4}, {3.84, 0, 0, 0, 3.84, 0, 0, 0, length}, {true, true, true}};
+    };
+    const auto wire = [](double length) {
+        return System{{14, 14}, {0, 0, 0, 2.3, 0, 0}, {length, 0, 0, 0, 0, 0, 0, 0, 0}, {true, false, false}};
+    };
+    NeighborList list;
+    for (const double length : {1e4, 1e5, 1e6}) {
+        for (const System& s : {slab(length), wire(length)}) {
+            const auto start = std::chrono::steady_clock::now();
+            list.update(s, 6.0, 0.5);
+            // Milliseconds; it would be minutes if every cell along the length meant a copy across it.
+            CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10));
+            std::size_t within = 0;
+            for (int x = -2; x <= 2; ++x)
+                for (int y = -2; y <= 2; ++y) {
+                    const double dx = 3.84 * x, dy = 3.84 * y;
+                    if (dx * dx + dy * dy < 36.0) within += x != 0 || y != 0 ? 2 : 0;
+                    if ((dx + 1.3) * (dx + 1.3) + (dy + 1.3) * (dy + 1.3) + 1.4 * 1.4 < 36.0) within += 2;
+                }
+            CHECK(list.graph().neighbor.size() == (s.periodic[1] ? within : 2));
+        }
+    }
+    CHECK_THROWS_WITH(list.update(slab(1e9), 6.0, 0.5), Catch::Contains("too long for how thin it is"));
 }
 
 TEST_CASE("atoms outside the cell see the same neighbours", "[neighbors]") {

@@ -146,6 +146,17 @@ run 0
     close(found.dump()[:, 3], expected["features"][:, -1])
 
 
+def test_features_of_another_model(lammps, start, model, tmp_path):
+    """A fix pair from before a pair_coeff would read as many features as the old model has."""
+    random_model(tmp_path / "wide.equipot", species=NUMBERS, seed=4, channels=7)
+    fix = "fix h all pair 1 equipot features 1\nrun 0\n"
+    other = f"pair_coeff * * {tmp_path / 'wide.equipot'} Si O\nfix 1 all nve\nrun 1\n"
+    found = lammps(start() + fix + other, check=False)
+    assert found.code != 0
+    assert "define it after" in found.errors[0]
+    lammps(start() + fix + "unfix h\n" + other + fix)
+
+
 def test_features_without_their_trigger(lammps, start):
     found = lammps(start() + "fix h all pair 1 equipot features 0\nrun 0\n", check=False)
     assert found.code != 0

@@ -111,6 +111,19 @@ def test_excluded_neighbours(lammps, start, boxes, model):
     potential = equipot.load(model)
     parts = [potential.compute(atoms[atoms.symbols == symbol], ("energy",))["energy"] for symbol in ELEMENTS]
     close(found.energy, sum(parts))
+    hidden = "neigh_modify exclude hides atoms"
+    assert [hidden in warning for warning in found.warnings].count(True) == 1
+    for harmless in ("", "run 0\nclear\n" + start()):
+        assert not any(hidden in warning for warning in lammps(start() + harmless + EVERYTHING).warnings)
+
+
+def test_pairs_of_another_style_are_hidden(lammps, start, model):
+    """In a hybrid, a pair that goes to another style is none of the model's, though both its species are."""
+    style = f"pair_style hybrid equipot {LJ}"
+    coeff = f"pair_coeff * * equipot {model} Si O\npair_coeff 1 2 lj/cut 0.0 3.0"
+    found = lammps(start(style=style, coeff=coeff) + EVERYTHING)
+    close(found.energy, lammps(start() + "neigh_modify exclude type 1 2\n" + EVERYTHING).energy)
+    assert sum("atom types 1 and 2 do not see each other" in warning for warning in found.warnings) == 1
 
 
 @pytest.mark.parametrize("special", ["1.0 1.0 1.0", "0.5 0.5 0.5"])

@@ -194,6 +194,15 @@ def test_wrong_arguments(potential):
             equipot.Calculator(potential, **argument)
     with pytest.raises(equipot.EquipotError, match=r"no argument 'precision'.* dtype"):
         equipot.Calculator(potential, precision="mixed")
+    with pytest.raises(equipot.EquipotError, match=r"no argument 'model_paths'.* first argument"):
+        equipot.Calculator(model_paths=potential.path)
+    with pytest.raises(equipot.EquipotError, match="needs a model"):
+        equipot.Calculator()
+    with pytest.raises(AttributeError, match=r"no attribute 'get_potential_energy'; ASE takes equipot\.Calculator"):
+        potential.get_potential_energy()
+    for wrong in ("atoms.xyz", [1, 2]):
+        with pytest.raises(equipot.EquipotError, match=r"takes an ase\.Atoms"):
+            potential.compute(wrong)
 
 
 def test_recovers_from_an_error(atoms):

@@ -61,14 +61,18 @@ def test_errors_are_one_sentence(tmp_path):
     assert "missing.equipot" in fails("info", tmp_path / "missing.equipot")
     (tmp_path / "bad.equipot").write_bytes(b"nonsense, but long enough to be a header")
     assert "bad.equipot" in fails("info", tmp_path / "bad.equipot")
+    for start in (b"PK\x03\x04 and so on", b"\xfd7zXZ\x00 and so on"):
+        (tmp_path / "mace.model").write_bytes(start)
+        assert f"equipot convert {tmp_path / 'mace.model'}" in fails("info", tmp_path / "mace.model")
     assert "reference" in fails("golden", tmp_path)
 
 
-def test_convert_errors(tmp_path):
+def test_convert_errors(tmp_path, model_file):
     assert "missing.model" in fails("convert", tmp_path / "missing.model")
     (tmp_path / "bad.model").write_bytes(b"nonsense")
     assert "bad.model" in fails("convert", tmp_path / "bad.model")
     assert not (tmp_path / "bad.equipot").exists()
+    assert "an equipot model already" in fails("convert", model_file("default"), "--output", tmp_path / "new.equipot")
 
 
 def test_the_package_is_light_to_import():

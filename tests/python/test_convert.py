@@ -357,7 +357,7 @@ def test_existing_files_are_not_overwritten_unasked(tmp_path: Path) -> None:
     target = tmp_path / "tiny.equipot"
     convert_file(TINY, target)
     before = target.read_bytes()
-    with pytest.raises(ConversionError, match="exists already"):
+    with pytest.raises(ConversionError, match="exists: choose"):
         convert_file(TINY, target)
     convert_file(TINY, target, overwrite=True)
     assert target.read_bytes() == before

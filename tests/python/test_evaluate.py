@@ -15,7 +15,7 @@ from test_cli import run
 
 from equipot import EquipotError
 from equipot.data import DataSet, Structure, read_data
-from equipot.evaluate import Prediction, error_table, number, parity_picture, predict
+from equipot.evaluate import Prediction, error_table, number, parity_picture, predict, write_predictions
 
 GPA = 160.21766208
 
@@ -158,6 +158,34 @@ def test_parity_picture(potential, data, tmp_path, monkeypatch):
     parity_picture(tmp_path / "c.png", {"one": (data[:1], predictions[:1])})
 
 
+def test_predictions_are_written(model_file, potential, data, tmp_path):
+    unlabelled = [s.atoms for s in data]
+    ase.io.write(tmp_path / "bare.xyz", unlabelled, format="extxyz")
+    model = model_file("default")
+    refused = run("eval", model, "bare.xyz", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "--output" in refused.stderr
+    result = run("eval", model, "bare.xyz", "--output", "said.xyz", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    said = read_data(tmp_path / "said.xyz", energy_key="equipot_energy", forces_key="equipot_forces")
+    for s, atoms in zip(said, unlabelled, strict=True):
+        expected = potential.compute(atoms, ("energy", "forces"))
+        # eight decimals of positions and forces in the files
+        assert s.energy == pytest.approx(expected["energy"], abs=1e-5)
+        np.testing.assert_allclose(s.forces, expected["forces"], atol=1e-5)
+    write_predictions(tmp_path / "both.xyz", data, predict(potential, data))
+    again = read_data(tmp_path / "both.xyz")
+    for s, t in zip(data, again, strict=True):
+        assert t.energy == pytest.approx(s.energy)
+        assert t.config_type == s.config_type
+        np.testing.assert_allclose(t.forces, s.forces, atol=1e-7)
+        if s.atoms.cell.rank == 3:
+            np.testing.assert_allclose(t.virial, s.virial, atol=1e-5)
+    stresses = [atoms.info["equipot_stress"] for atoms in ase.io.read(tmp_path / "both.xyz", ":")[::2]]
+    for s, stress in zip(data[::2], stresses, strict=True):
+        np.testing.assert_allclose(-stress * s.atoms.get_volume(), s.virial, atol=1e-5)
+
+
 def test_command(model_file, data, tmp_path):
     frames = []
     for s in data:
@@ -180,6 +208,7 @@ def test_command(model_file, data, tmp_path):
         ["eval", model, "a.xyz", "--picture", "no-such-folder/a.png"],
         ["eval", model, "a.xyz", "--picture", "a.qqq"],
         ["eval", model, "a.xyz", "--json", "."],
+        ["eval", model, "a.xyz", "--output", "no-such-folder/a.xyz"],
         ["data", "check", "a.xyz", "--picture", "a.qqq"],
     ):
         result = run(*wrong, cwd=tmp_path)

@@ -45,7 +45,9 @@ def convert_file(
     """
     destination = Path(destination)
     if destination.exists() and not overwrite:
-        raise ConversionError(f"'{destination}' exists already: choose another name or ask to overwrite it.")
+        raise ConversionError(
+            f"'{destination}' exists: choose another name or replace it (--overwrite, in Python overwrite=True)."
+        )
     if not destination.parent.is_dir():
         raise ConversionError(f"Cannot write '{destination}': there is no folder '{destination.parent}'.")
     write_model(convert_mace(source, heads=heads, species=species), destination)

@@ -344,6 +344,8 @@ def parse_checkpoint(data: bytes, name: str = "checkpoint") -> Any:
                 "it is in PyTorch's old format without a zip archive: load it with torch.load and save it again with "
                 "torch.save (PyTorch 1.6 or newer), then convert that"
             )
+        if data[8:9] == b"{":
+            raise CheckpointError("it seems to be an equipot model already")
         if data[:4] != b"PK\x03\x04":
             raise CheckpointError("it is not a PyTorch checkpoint, or its beginning is damaged")
         archive = _Archive(data)

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from equipot.data.labels import unit_of_stress
-from equipot.data.structures import DataSet, Finding
+from equipot.data.labels import OPPOSITE_STRESS, unit_of_stress
+from equipot.data.structures import DataSet, Finding, Severity
 from equipot.units import GPA
 
 # Structures of one composition that are compared with each other, and groups of them.
 _GROUP, _GROUPS = 120, 40
-# Before it is an error that energies and forces do not belong together: so many pairs, or so little spread.
-_CERTAIN, _ALIKE = 10, 0.1
+# Pairs that tell for certain that labels do not belong together; fewer do where the factor is that of a unit or a sign.
+_CERTAIN = 10
 _MAX_NUMBERS = 4_000_000
 
 # What the energy change is, divided by what the forces predict, when one of them is in another unit.
 _ENERGY_FACTORS = {
-    "the forces have the opposite sign (they are gradients)": -1.0,
     "the energies seem to be in Hartree and the forces in eV/Å": 1 / 27.2114,
     "the energies seem to be in Rydberg and the forces in eV/Å": 1 / 13.6057,
     "the energies seem to be in kcal/mol and the forces in eV/Å": 23.0605,
@@ -156,49 +155,131 @@ def check_consistency(dataset: DataSet, seed: int = 0) -> list[Finding]:
     return [finding for finding in findings if finding is not None]
 
 
-def _slope(change: NDArray[np.float64], foretold: NDArray[np.float64]) -> tuple[float, float, NDArray[np.bool_]]:
-    """Median of change / foretold over the larger half, half the spread of its middle half, and which were used."""
-    large = np.abs(foretold) >= max(np.median(np.abs(foretold)), 1e-6)
-    ratio = change[large] / foretold[large]
-    low, middle, high = np.percentile(ratio, [25, 50, 75])
-    return float(middle), float(0.5 * (high - low)), large
+@dataclass
+class _Slope:
+    """What energy changes are, divided by what is predicted of them: one where labels belong together.
+
+    Attributes
+    ----------
+    value, error
+        The estimate and its standard error.
+    pairs
+        Indices of the pairs that it comes from.
+    """
+
+    value: float
+    error: float
+    pairs: NDArray[np.int64]
+
+    @property
+    def within(self) -> float:
+        """By which factor the true value may differ: by the scatter, and by the anharmonic part, which is common to all."""
+        return min(1.1 + 2 * self.error / abs(self.value), 1.3)
+
+    def severity(self, recognised: bool) -> Severity:
+        """How bad a slope other than one is, where its factor is `recognised` as that of a unit or a sign or not."""
+        # Anharmonic energies do not turn a sign, and hardly make a factor of two.
+        off = self.value < 0 or abs(np.log(self.value)) > np.log(2)
+        if len(self.pairs) >= _CERTAIN or (recognised and off and self.error < 0.2 * abs(self.value)):
+            return "error"
+        return "warning" if off else "note"
+
+    def sources(self, dataset: DataSet, pairs: Pairs) -> tuple[str, ...]:
+        """Some of the structures."""
+        return tuple(dataset[int(pairs.first[i])].source for i in self.pairs[:3])
+
+
+def _by_ratio(
+    change: NDArray[np.float64], foretold: NDArray[np.float64], usable: NDArray[np.bool_]
+) -> _Slope | None:
+    """The median of change / foretold over the larger half of the usable pairs; None where it scatters widely."""
+    size = np.abs(foretold[usable])
+    which = np.flatnonzero(usable)[size >= max(np.median(size), 1e-6)]
+    low, middle, high = np.percentile(change[which] / foretold[which], [25, 50, 75])
+    spread = 0.5 * (high - low)
+    if spread > 0.35 * abs(middle):
+        return None
+    # The standard error of a median is 1.25 standard deviations / √n, each of them 1.48 times half of the middle half.
+    return _Slope(float(middle), float(1.86 * spread / np.sqrt(len(which))), which)
+
+
+def _jointly(change: NDArray[np.float64], pairs: Pairs) -> _Slope | None:
+    """The slope for the forces where cells differ: least squares for that of the stresses at the same time."""
+    known = np.flatnonzero(np.isfinite(pairs.by_forces) & np.isfinite(pairs.by_virial))
+    foretold = np.column_stack([pairs.by_forces, pairs.by_virial])[known]
+    if len(known) < _CERTAIN or not foretold.any(axis=0).all():
+        return None
+    found, _, rank, _ = np.linalg.lstsq(foretold, change[known], rcond=None)
+    rest = change[known] - foretold @ found
+    if rank < 2 or rest @ rest > 0.2 * (change[known] @ change[known]):
+        return None
+    variance = rest @ rest / (len(known) - 2) * np.linalg.inv(foretold.T @ foretold)[0, 0]
+    by_forces, by_virial = np.abs(foretold * found).T
+    slope = _Slope(float(found[0]), float(np.sqrt(variance)), known[by_forces > by_virial])
+    return slope if slope.error < 0.2 * abs(slope.value) else None
 
 
 def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
+    if not any(s.energy is not None and s.forces is not None and len(s) > 1 for s in dataset):
+        return None
     # Where cells differ, the work of the stress has to be known, or be none.
     usable = np.isfinite(pairs.by_forces) & (np.abs(np.nan_to_num(pairs.by_virial)) < 0.1 * np.abs(pairs.by_forces))
     usable &= ~np.isnan(pairs.by_virial)
-    if usable.sum() < 6:
-        return None
-    change, foretold = pairs.change[usable], pairs.by_forces[usable]
-    slope, spread, large = _slope(change, foretold)
-    count = int(large.sum())
-    if spread > 0.35 * abs(slope):
-        return _roughly(change, foretold, pairs.size[usable])
-    if 0.6 < slope < 1.5:
+
+    def slope_of(change: NDArray[np.float64]) -> _Slope | None:
+        return _by_ratio(change, pairs.by_forces, usable) if usable.sum() >= 6 else _jointly(change, pairs)
+
+    slope = slope_of(pairs.change)
+    if slope is not None:
+        return _judge_forces(dataset, pairs, slope, slope_of(pairs.change * pairs.atoms))
+    return _roughly(pairs.change[usable], pairs.by_forces[usable], pairs.size[usable]) or Finding(
+        "note", "energy units", "no structures differ so that energies tell the sign and the unit of the forces"
+    )
+
+
+def _judge_forces(dataset: DataSet, pairs: Pairs, slope: _Slope, of_totals: _Slope | None) -> Finding:
+    """Judge the slope of energies over forces; `of_totals` is the slope if the energies are per atom."""
+    count = len(slope.pairs)
+    if 0.6 < slope.value < 1.5:
         return Finding(
             "ok",
             "energy units",
-            f"energies follow the forces in {count} pairs of similar structures ({slope:.2f} of what they predict)",
+            f"energies follow the forces in {count} pairs of similar structures ({slope.value:.2f} of what they "
+            "predict)",
         )
-    where = np.flatnonzero(usable)[large]
-    sources = tuple(dataset[int(pairs.first[i])].source for i in where[:3])
-    per_atom = float(np.median(change[large] * pairs.atoms[where] / foretold[large]))
-    guess = "the energies seem to be per atom" if 0.8 < per_atom < 1.25 and abs(slope) < 0.5 else ""
-    if not guess:
-        name, factor = min(_ENERGY_FACTORS.items(), key=lambda item: _apart(slope, item[1]))
-        guess = (
-            name
-            if _apart(slope, factor) < np.log(1.1)
-            else "they seem to be in different units or from different calculations"
-        )
+    if of_totals is not None and 0.8 < abs(of_totals.value) < 1.25 and abs(slope.value) < 0.5:
+        guess = "the energies seem to be per atom"
+    else:
+        guess = _units_of_energies_and_forces(slope)
+    if slope.value < 0:
+        guess = "the forces have the opposite sign (they are gradients)" + (f", and {guess}" if guess else "")
+    severity = slope.severity(bool(guess))
     return Finding(
-        "error" if count >= _CERTAIN or spread < _ALIKE * abs(slope) else "warning",
+        severity,
         "energy units",
-        f"energy differences between similar structures are {slope:.3g} times those that the forces predict ({count} "
-        f"pairs): {guess}; convert them to eV and eV/Å, or name the right keys",
-        sources,
+        f"energy differences between similar structures are {slope.value:.3g} times those that the forces predict "
+        + _verdict(
+            severity,
+            count,
+            guess or "they seem to be in different units or from different calculations",
+            "convert them to eV and eV/Å, or name the right keys",
+        ),
+        slope.sources(dataset, pairs),
     )
+
+
+def _units_of_energies_and_forces(slope: _Slope) -> str:
+    """All units that explain the size of a slope, the likeliest first; "" if none does."""
+    apart = {name: abs(np.log(abs(slope.value) / factor)) for name, factor in _ENERGY_FACTORS.items()}
+    return ", or ".join(name for name in sorted(apart, key=apart.__getitem__) if apart[name] < np.log(slope.within))
+
+
+def _verdict(severity: Severity, count: int, guess: str, advice: str) -> str:
+    """The end of a sentence about a slope other than one."""
+    if severity == "note":
+        return f"in {count} pairs, which are too few to tell whether something is wrong"
+    few = "" if severity == "error" else ", which are few"
+    return f"({count} pairs{few}): {guess}; {advice}"
 
 
 def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: NDArray[np.float64]) -> Finding | None:
@@ -236,42 +317,52 @@ def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: N
     )
 
 
-def _apart(slope: float, factor: float) -> float:
-    return abs(np.log(slope / factor)) if slope / factor > 0 else np.inf
-
-
 def _energies_and_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
-    known = np.isfinite(pairs.by_virial) & (np.abs(pairs.by_virial) > 1e-6)
-    # Pairs that differ by strain much more than by displacement say it best; the unit of the virial is yet unknown.
-    rest = pairs.change - pairs.by_forces
-    known &= np.abs(pairs.by_forces) < 0.2 * np.abs(pairs.change)
-    if known.sum() >= 5:
-        slope, spread, large = _slope(rest[known], pairs.by_virial[known])
-        count = int(large.sum())
-        if spread < 0.35 * abs(slope):
-            if 0.7 < slope < 1.4:
-                return Finding(
-                    "ok",
-                    "stress",
-                    f"energies follow the stresses in {count} pairs of strained structures ({slope:.2f} of what they "
-                    "predict)",
-                )
-            sources = tuple(dataset[int(pairs.first[i])].source for i in np.flatnonzero(known)[large][:3])
-            guess = unit_of_stress(1 / slope) or "they seem to be in another unit or from another calculation"
-            return Finding(
-                "error",
-                "stress",
-                f"energy differences between strained structures are {slope:.3g} times those that the stresses predict "
-                f"({count} "
-                f"pairs): {guess}; convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
-                sources,
-            )
+    found = _judge_stresses(dataset, pairs)
+    if found is not None and found.severity != "note":
+        return found
     if not any(s.virial is not None for s in dataset):
         return None
-    return _stiffness(dataset) or Finding(
-        "note",
+    return (
+        _stiffness(dataset)
+        or found
+        or Finding(
+            "note",
+            "stress",
+            "no structures differ so that energies and pressures tell the sign and the unit of the stresses",
+        )
+    )
+
+
+def _judge_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
+    """Judge stresses by pairs of strained structures."""
+    known = np.isfinite(pairs.by_virial) & (np.abs(pairs.by_virial) > 1e-6)
+    # Pairs that differ by strain much more than by displacement say it best; the unit of the virial is yet unknown.
+    known &= np.abs(pairs.by_forces) < 0.2 * np.abs(pairs.change)
+    slope = _by_ratio(pairs.change - pairs.by_forces, pairs.by_virial, known) if known.sum() >= 5 else None
+    if slope is None:
+        return None
+    count = len(slope.pairs)
+    if 0.7 < slope.value < 1.4:
+        return Finding(
+            "ok",
+            "stress",
+            f"energies follow the stresses in {count} pairs of strained structures ({slope.value:.2f} of what they "
+            "predict)",
+        )
+    guess = unit_of_stress(1 / slope.value, max(slope.within, 1.15)) or (OPPOSITE_STRESS if slope.value < 0 else "")
+    severity = slope.severity(bool(guess))
+    return Finding(
+        severity,
         "stress",
-        "no structures differ so that energies and pressures tell the sign and the unit of the stresses",
+        f"energy differences between strained structures are {slope.value:.3g} times those that the stresses predict "
+        + _verdict(
+            severity,
+            count,
+            guess or "they seem to be in another unit or from another calculation",
+            "convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
+        ),
+        slope.sources(dataset, pairs),
     )
 
 

@@ -19,6 +19,8 @@ from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, r
 from equipot.data.structures import DataSet, Finding, Structure
 from equipot.units import GPA
 
+OPPOSITE_STRESS = "the stress seems to have the opposite sign (compression positive)"
+
 
 def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
     """Choose the keys of one file and make structures of its frames."""
@@ -279,15 +281,14 @@ class _Clashes:
         ]
 
 
-def unit_of_stress(ratio: float) -> str:
-    """What a stress that is `ratio` times the right one in eV/Å³ seems to be; "" when that is not known."""
+def unit_of_stress(ratio: float, within: float = 1.15) -> str:
+    """What a stress that is `ratio` times the right one in eV/Å³, up to a factor, seems to be; "" when not known."""
     units = {"": 1.0, "GPa": GPA, "kbar": 10 * GPA, "bar": 1e4 * GPA, "Hartree/Bohr³": 1 / 183.63}
     for unit, factor in units.items():
-        if factor / 1.15 < abs(ratio) < factor * 1.15:
+        if factor / within < abs(ratio) < factor * within:
             if ratio > 0:
                 return f"the stress seems to be in {unit}" if unit else ""
-            sign = "the stress seems to have the opposite sign (compression positive)"
-            return f"{sign} and to be in {unit}" if unit else sign
+            return f"{OPPOSITE_STRESS} and to be in {unit}" if unit else OPPOSITE_STRESS
     return ""
 
 

@@ -20,6 +20,11 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
 _ISOLATED = {"isolatedatom", "isolatedatoms", "isolated", "atom", "atoms", "e0", "e0s", "freeatom"}
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with what is counted, in the singular or the plural, which is one with an s unless it is given."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 @dataclass(eq=False)
 class Structure:
     """Atoms and what is known about them.
@@ -159,7 +164,7 @@ class DataSet(Sequence[Structure]):
 
     def __repr__(self) -> str:
         symbols = " ".join(chemical_symbols[z] for z in self.species)
-        return f"DataSet({len(self)} structures, {self.atoms} atoms, {symbols})"
+        return f"DataSet({counted(len(self), 'structure')}, {counted(self.atoms, 'atom')}, {symbols})"
 
     @property
     def species(self) -> list[int]:
