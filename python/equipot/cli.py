@@ -199,6 +199,9 @@ def fit(
         typer.Option(help="Folder for the results; else the one in SETTINGS, else their name without .toml."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start anew: the folder of the old run is kept as FOLDER.1, FOLDER.2, …")
+    ] = False,
     scan: Annotated[bool, typer.Option("--scan", help='Of kind "linear": try several sizes and weights.')] = False,
     example: Annotated[
         str | None, typer.Option(metavar="KIND", help='Print a settings file of kind "train" or "linear", explained.')
@@ -212,7 +215,7 @@ def fit(
     elif settings is None:
         raise EquipotError("no settings file given; make one with: equipot fit --example train > fit.toml")
     else:
-        print(fit_file(settings, folder, resume=resume, scan=scan))
+        print(fit_file(settings, folder, resume=resume, again=again, scan=scan))
 
 
 if __name__ == "__main__":

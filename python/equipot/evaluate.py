@@ -23,7 +23,7 @@ from equipot.data.plotting import check_picture, figure, nothing, part_colour, s
 from equipot.data.progress import progress_bar
 from equipot.data.structures import DataSet, Structure
 from equipot.files import check_target, finite, write_file
-from equipot.units import GPA, VOIGT
+from equipot.units import ERROR_UNITS, GPA, VOIGT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _STEP = 20_000
 # Points drawn for one part of the data; more only make the picture darker.
 _POINTS = 30_000
-
-UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
+# Structures named for their errors.
+_WORST = 5
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Errors:
         """As JSON takes it, with None where there are no labels."""
         numbers = {
             f"{name}_{kind}": values.get(name)
-            for name in UNITS
+            for name in ERROR_UNITS
             for kind, values in (("mae", self.mae), ("rmse", self.rmse))
         }
         return {"structures": self.structures, "atoms": self.atoms, **numbers}
@@ -138,6 +138,9 @@ class ErrorTable:
     worst
         The five structures with the largest error of forces: source, config_type, rmse and largest error (meV/Å) with
         the atom that has it.
+    worst_energies
+        The five structures with the largest error of the energy: source, config_type and error, predicted less
+        reference (meV/atom).
     """
 
     overall: Errors
@@ -146,11 +149,12 @@ class ErrorTable:
     species: dict[str, Errors]
     energy_offset: float | None
     worst: list[dict[str, Any]]
+    worst_energies: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, with None for what is not finite."""
         table = {
-            "units": UNITS,
+            "units": ERROR_UNITS,
             "all": self.overall.to_dict(),
             "config_types": {name: errors.to_dict() for name, errors in self.config_types.items()},
             "files": {name: errors.to_dict() for name, errors in self.files.items()},
@@ -160,6 +164,7 @@ class ErrorTable:
             },
             "energy_offset": self.energy_offset,
             "worst": self.worst,
+            "worst_energies": self.worst_energies,
         }
         return cast("dict[str, Any]", finite(table))
 
@@ -173,9 +178,9 @@ class ErrorTable:
 
     def text(self) -> str:
         """As a table of plain text."""
-        named = [name for name in UNITS if name in self.overall.mae]
+        named = [name for name in ERROR_UNITS if name in self.overall.mae]
         heads = ["", "structures", *(f"{name} {kind}" for name in named for kind in ("MAE", "RMSE"))]
-        units = ["", "", *(UNITS[name] for name in named for _ in range(2))]
+        units = ["", "", *(ERROR_UNITS[name] for name in named for _ in range(2))]
         lines = [heads, units]
         for heading, rows in self.groups():
             if heading:
@@ -186,14 +191,21 @@ class ErrorTable:
                 lines.append([name, f"{errors.structures:,}", *numbers])
         text = _columns(lines)
         if len(self.species) > 1:
-            lines = [["forces on", "atoms", "MAE", "RMSE"], ["", "", UNITS["forces"], UNITS["forces"]]]
+            lines = [["forces on", "atoms", "MAE", "RMSE"], ["", "", ERROR_UNITS["forces"], ERROR_UNITS["forces"]]]
             lines += [
                 [name, f"{e.atoms:,}", number(e.mae["forces"]), number(e.rmse["forces"])]
                 for name, e in self.species.items()
             ]
             text += "\n\n" + _columns(lines)
+        if self.worst_energies:
+            lines = [["worst energies", "error"], ["", ERROR_UNITS["energy"]]]
+            lines += [[shorten(w["source"], 48), number(w["error"])] for w in self.worst_energies]
+            text += "\n\n" + _columns(lines)
         if self.worst:
-            lines = [["worst forces", "RMSE", "largest", "on atom"], ["", UNITS["forces"], UNITS["forces"], ""]]
+            lines = [
+                ["worst forces", "RMSE", "largest", "on atom"],
+                ["", ERROR_UNITS["forces"], ERROR_UNITS["forces"], ""],
+            ]
             lines += [
                 [shorten(w["source"], 48), number(w["rmse"]), number(w["largest"]), f"{w['atom']} ({w['species']})"]
                 for w in self.worst
@@ -256,15 +268,17 @@ def error_table(dataset: Sequence[Structure], predictions: Sequence[Prediction])
             mine = forces[numbers == z]
             mae, rmse = _mean(mine)
             species[chemical_symbols[z]] = Errors(len(labelled), len(mine), {"forces": mae}, {"forces": rmse})
-    offsets = [gap.energy for gap in gaps if gap.energy is not None]
-    worst = sorted(labelled, key=lambda gap: -gap.rmse)[:5]
+    worst = sorted(labelled, key=lambda gap: -gap.rmse)[:_WORST]
+    energies = [gap for gap in gaps if gap.energy is not None]
+    worst_energies = sorted(energies, key=lambda gap: -gap.distance)[:_WORST]
     return ErrorTable(
         overall=_errors(gaps),
         config_types=_grouped(gaps, lambda s: s.config_type),
         files=_grouped(gaps, lambda s: s.file),
         species=species,
-        energy_offset=float(np.mean(offsets)) if offsets else None,
-        worst=[gap.describe() for gap in worst],
+        energy_offset=float(np.mean([gap.energy for gap in energies])) if energies else None,
+        worst=[gap.of_forces() for gap in worst],
+        worst_energies=[gap.of_energy() for gap in worst_energies],
     )
 
 
@@ -287,7 +301,15 @@ class _Gaps:
         if has_stress(structure):
             self.stress = stress_of(structure, prediction.virial) - stress_of(structure, structure.virial)
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def distance(self) -> float:
+        """How far the energy is off; infinitely where it is not a number."""
+        return abs(self.energy) if self.energy is not None and np.isfinite(self.energy) else np.inf
+
+    def of_energy(self) -> dict[str, Any]:
+        return {"source": self.structure.source, "config_type": self.structure.config_type, "error": self.energy}
+
+    def of_forces(self) -> dict[str, Any]:
         lengths = np.linalg.norm(self.forces, axis=1)  # type: ignore[arg-type]
         atom = int(np.argmax(lengths))
         return {
@@ -464,10 +486,14 @@ def parity_picture(
         upper.set_xlim(low, high)
         upper.set_ylim(low, high)
         upper.set_ylabel(f"predicted ({unit})")
-        lower.set_ylabel(f"error ({UNITS[name]})")
+        lower.set_ylabel(f"error ({ERROR_UNITS[name]})")
         lower.set_xlabel(f"reference {what} ({unit})")
         legend = upper.legend(
-            title=f"MAE / RMSE ({UNITS[name]})", loc="upper left", handletextpad=0.2, title_fontsize=8, alignment="left"
+            title=f"MAE / RMSE ({ERROR_UNITS[name]})",
+            loc="upper left",
+            handletextpad=0.2,
+            title_fontsize=8,
+            alignment="left",
         )
         legend.set_zorder(10)
         for handle in legend.legend_handles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from equipot import _equipot
+from equipot.units import ERROR_UNITS, LOG_UNITS
 
 _RADIAL = {"bessel": "Bessel functions", "gaussian": "Gaussians", "chebyshev": "Chebyshev polynomials"}
 _TRANSFORM = {"none": "", "agnesi": " of Agnesi-transformed distances", "soft": " of softly transformed distances"}
@@ -46,6 +48,8 @@ def show(path: str | os.PathLike[str]) -> RenderableType:
 
     title = Text(str(card.pop("title", "a model without a title")), style="bold")
     parts: list[RenderableType] = [title, facts, _layers(info)]
+    if isinstance(card.get("errors"), dict):
+        card["errors"] = with_units(card["errors"])
     if card:
         parts += [Text("Card", style="bold"), _card(card)]
     return Group(*parts)
@@ -70,6 +74,30 @@ def radial(info: dict[str, Any]) -> str:
         f"{basis['size']} {_RADIAL[basis['basis']]}{_TRANSFORM[basis['transform']]}, "
         f"polynomial cutoff p = {basis['envelope']} on {target}"
     )
+
+
+def with_units(errors: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors of a card as people read them: with units, and without those for which there are no labels.
+
+    Parameters
+    ----------
+    errors
+        Tables like ``{"energy_mae": 0.2, "stress_mae": None, …}`` by the part of the data.
+    """
+    # Models of training runs that older versions did not finish have their errors as the log has them.
+    return {
+        name: _with_units(part, LOG_UNITS if name == "validation" else ERROR_UNITS) if isinstance(part, dict) else part
+        for name, part in errors.items()
+    }
+
+
+def _with_units(errors: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
+    shown = {name: value for name, value in errors.items() if value is not None}
+    for name, value in shown.items():
+        unit = units.get(name.split("_")[0])
+        if unit and isinstance(value, (int, float)):
+            shown[name] = f"{value:g} {unit}"
+    return shown
 
 
 def _layers(info: dict[str, Any]) -> Table:

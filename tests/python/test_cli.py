@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 import equipot
+from equipot.modelfile import read_model, write_model
 
 
 def run(*arguments, cwd=None):
@@ -49,6 +50,19 @@ def test_info_needs_no_head(model_file):
     result = run("info", model_file("two_heads"))
     assert result.returncode == 0, result.stderr
     assert "a, b" in result.stdout
+
+
+def test_info_shows_the_units_of_errors(model_file, tmp_path):
+    model = read_model(model_file("default"))
+    tested = {"structures": 3, "energy_rmse": 0.5, "forces_rmse": 20.25, "stress_rmse": 1.5, "stress_mae": None}
+    # the last is how training left the models of runs that it did not finish
+    errors = {"test": tested, "before the refit": {"energy": 0.125}, "validation": {"forces_rmse": 0.75}}
+    model.card["errors"] = {**errors, "a user's": "small"}
+    write_model(model, tmp_path / "m.equipot")
+    said = run("info", tmp_path / "m.equipot").stdout
+    for text in ("0.5 meV/atom", "20.25 meV/Å", "1.5 GPa", "0.125 meV/atom", "0.75 eV/Å", "small"):
+        assert text in said
+    assert "None" not in said
 
 
 def test_wrong_use():
@@ -92,16 +106,42 @@ def test_lammps_plugin():
     assert result.stdout.startswith(folder.stdout.strip())
 
 
-def test_a_fit_goes_on_when_nobody_reads_what_it_says(tmp_path):
+def copper(path, count):
     rng = np.random.default_rng(1)
     frames = []
-    for _ in range(12):
+    for _ in range(count):
         atoms = bulk("Cu", cubic=True)
         atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
         atoms.calc = EMT()
         atoms.get_forces()
         frames.append(atoms)
-    ase.io.write(tmp_path / "cu.xyz", frames)
+    ase.io.write(path, frames)
+
+
+def test_a_linear_fit_again(tmp_path):
+    copper(tmp_path / "cu.xyz", 6)
+    settings = 'kind = "linear"\n[data]\ntrain = ["cu.xyz"]\n[basis]\nchannels = 2\ncutoff = 3.0\nrepulsion = false\n'
+    (tmp_path / "lin.toml").write_text(settings)
+    first = run("fit", "lin.toml", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "1 of them is set aside" in first.stderr
+    assert "--again" in fails("fit", "lin.toml", cwd=tmp_path)
+    assert "--again" in fails("fit", "lin.toml", "--resume", cwd=tmp_path)
+    again = run("fit", "lin.toml", "--again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "The run that was in 'lin' is kept in 'lin.1'." in again.stderr
+    for name in ("lin", "lin.1"):
+        assert (tmp_path / name / "report.html").exists()
+    (tmp_path / "cu.xyz").unlink()
+    failed = run("fit", "lin.toml", "--again", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "It is in 'lin' again" in failed.stderr
+    assert (tmp_path / "lin" / "report.html").exists()
+    assert not (tmp_path / "lin.2").exists()
+
+
+def test_a_fit_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    copper(tmp_path / "cu.xyz", 12)
     (tmp_path / "fit.toml").write_text(
         'kind = "train"\nepochs = 3\n[data]\ntrain = ["cu.xyz"]\n'
         "[model]\nchannels = 2\ncutoff = 3.0\nl_max = 1\nrepulsion = false\n"

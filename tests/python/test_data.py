@@ -40,6 +40,14 @@ def test_command(frames, tmp_path):
     result = run("data", "check", "bad.xyz", cwd=tmp_path)
     assert result.returncode == 1
     assert "on top of each other" in " ".join(result.stdout.split())
+    failed = [atoms.copy() for atoms in frames]
+    for k, atoms in enumerate(failed):
+        atoms.info["energy"] = float("nan") if k in (3, 5) else 1.0
+    ase.io.write(tmp_path / "failed.xyz", failed)
+    result = run("data", "check", "failed.xyz", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "22 structures, from 'energy'" in result.stdout
+    assert "2 structures cannot be used" in result.stdout
     result = run("data", "check", "none.xyz", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
@@ -59,6 +67,12 @@ def test_picture_of_odd_data(tmp_path):
     with pytest.raises(EquipotError, match="kind"):
         data_picture(tmp_path / "a.doc", check(alone))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.svg", "flat.pdf", "many.png", "volumes.png"]
+
+
+def test_one_is_no_plural():
+    one = DataSet([Structure(Atoms("H"), -13.6, source="a#0")])
+    assert repr(one) == "DataSet(1 structure, 1 atom, H)"
+    assert repr(one + one) == "DataSet(2 structures, 2 atoms, H)"
 
 
 # Published sets

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
@@ -80,6 +80,39 @@ def test_units_of_stresses_alone(factor, word):
     assert word in topics(data, "warning")["stress"]
 
 
+@pytest.mark.parametrize("count", [7, 8, 10])
+def test_few_strained_pairs_are_no_proof(count):
+    """Factors that anharmonic energies may make are errors in many pairs, and signs and units in few."""
+    strained = dataset([copper(seed, strain=0.01, rattle=0.0) for seed in range(40)])
+    few = strained[:count]
+    for data, factor, wrong in ((few, 1 / 1.6, False), (strained, 1 / 1.6, True), (few, -1.0, True), (few, GPA, True)):
+        told = topics(changed(data, lambda s, factor=factor: {"virial": factor * s.virial}), "error")
+        assert ("stress" in told) == wrong
+
+
+@pytest.fixture(scope="module")
+def loose():
+    """Cells that differ and atoms far from their sites: hardly any pair is told by its forces alone."""
+    return dataset([copper(seed, strain=0.02, rattle=0.08) for seed in range(60)])
+
+
+@pytest.mark.parametrize("first", [0, 20, 40])
+def test_forces_where_cells_differ(loose, first):
+    part = loose[first : first + 20]
+    assert "energies follow the forces" in topics(part, "ok")["energy units"]
+    for change, word in (
+        (lambda s: {"forces": -s.forces}, "opposite sign (they are gradients)"),
+        (lambda s: {"forces": s.forces / 51.4221}, "Hartree/Bohr"),
+        (lambda s: {"energy": s.energy * 23.0605, "forces": -s.forces}, "opposite sign"),
+    ):
+        assert word in topics(changed(part, change), "error")["energy units"]
+
+
+def test_forces_that_cannot_be_compared_are_told(loose):
+    assert "no structures differ so that energies tell" in topics(loose[:2], "note")["energy units"]
+    assert "energy units" not in topics(changed(loose[:2], lambda s: {"forces": None}), "note")
+
+
 def test_energies_in_hartree_by_isolated_atoms():
     atoms = [Structure(Atoms(symbol), energy, source=symbol) for symbol, energy in (("H", -0.4998), ("O", -75.02))]
     assert "Hartree" in topics(DataSet(atoms), "error")["energy units"]
@@ -144,10 +177,19 @@ def test_net_force_outliers_species_and_unlabelled(crystal):
     assert "outliers" in topics(hot, "note")
     lonely = crystal + DataSet([Structure(molecule("CO"), -10.0, source="co.xyz#0")])
     assert "C (1)" in topics(lonely, "note")["species"] or "C-Cu" in topics(lonely, "note")["species"]
+    assert "1 structure has an energy far from the rest of the same config_type" in topics(hot, "note")["outliers"]
     bare = changed(crystal, lambda s: {"energy": None, "forces": None, "virial": None})
     assert "nothing can be fitted" in topics(bare, "warning")["labels"]
     with pytest.raises(EquipotError, match="no structures"):
         check(DataSet())
+
+
+def test_primitive_cells_are_no_rare_species():
+    cells = [bulk("Cu", a=a) for a in (3.5, 3.6, 3.7)]
+    primitive = DataSet([Structure(atoms, 0.0, source=f"a#{k}") for k, atoms in enumerate(cells)])
+    assert "species" not in topics(primitive, "note")
+    mixed = primitive + DataSet([Structure(molecule("CO"), -10.0, source="co.xyz#0"), Structure(Atoms("H"), -1.0)])
+    assert any("H (0), C (1), O (1), Cu (3)" in f.text for f in check(mixed).findings)
 
 
 def test_large_sets_are_sampled_with_a_seed(crystal, monkeypatch):

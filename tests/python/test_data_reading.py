@@ -234,6 +234,37 @@ def test_files_that_are_not_there(tmp_path):
         read_data(tmp_path / "broken.xyz.gz")
 
 
+def test_a_choice_of_frames_after_a_pattern(frames, tmp_path):
+    for name in ("a1", "a2", "b", "c@300"):
+        ase.io.write(tmp_path / f"{name}.xyz", frames)
+    chosen = read_data(f"{tmp_path}/a*.xyz@::10")
+    assert [s.source for s in chosen] == [f"{name}.xyz#{k}" for name in ("a1", "a2") for k in (0, 10, 20)]
+    assert len(read_data(f"{tmp_path}/*@300.xyz")) == 24
+    assert len(read_data(f"{tmp_path}/*@300.xyz@3")) == 1
+    with pytest.raises(EquipotError, match=r"no file matches .*d\*\.xyz$"):
+        read_data(f"{tmp_path}/d*.xyz@::10")
+
+
+def test_all_structures_that_cannot_be_used_are_named(tmp_path):
+    good, failed = frame(info="energy=1"), frame(info="energy=nan")
+    one = write(tmp_path / "one.xyz", good + failed + good)
+    two = write(tmp_path / "two.xyz", frame(info="energy=failed") + 6 * failed + good)
+    with pytest.raises(EquipotError) as raised:
+        read_data([one, two])
+    said = str(raised.value)
+    assert said.startswith("8 structures cannot be used")
+    assert "one.xyz, frame 1: the energy 'energy' is nan; two.xyz, frame 0: 'energy' is 'failed'" in said
+    assert said.endswith("; and 3 more")
+    data = read_data([one, two], strict=False)
+    assert [s.source for s in data] == ["one.xyz#0", "one.xyz#2", "two.xyz#7"]
+    assert data.keys_taken["energy"] == {"energy": 3}
+    (finding,) = [f for f in data.findings if f.severity == "error"]
+    assert finding.text == said
+    assert len(finding.sources) == 8
+    with pytest.raises(EquipotError, match="frame 0: the energy 'energy' is nan"):
+        read_data(write(tmp_path / "none.xyz", failed), strict=False)
+
+
 def test_missing_named_key_names_those_there(tmp_path):
     path = write(tmp_path / "a.xyz", frame(info="energy=1 smearing=0.1"))
     with pytest.raises(EquipotError, match=r"'E0'; there are .*energy, smearing"):
@@ -249,6 +280,38 @@ def test_weights_of_structures(tmp_path):
     for value in ("-1", "much", "nan"):
         with pytest.raises(EquipotError, match=r"frame 0: config_weight is .*, not a number of zero or more"):
             read_data(write(tmp_path / "bad.xyz", frame(info=f"config_weight={value}")))
+
+
+def unused(path: Path, *info: str, **options: str) -> list[str]:
+    text = "".join(frame(info=f"energy=1 {words}") for words in info)
+    return [f.text for f in read_data(write(path, text), **options).findings if f.severity == "warning"]
+
+
+@pytest.mark.parametrize("key", ["head", "charge", "total_charge", "spin", "total_spin", "multiplicity", "REF_magmom"])
+def test_keys_that_vary_and_are_not_used(key, tmp_path):
+    path = tmp_path / "a.xyz"
+    (said,) = unused(path, f"{key}=1", f"{key}=1", f"{key}=2", "")
+    assert f"the key '{key}' has 2 values (1 2, 2 1) and is not used" in said
+    assert not unused(path, f"{key}=1", f"{key}=1")
+    assert not unused(path, f"{key}=1", f"{key}=2", config_type_key=key)
+
+
+def test_moments_of_atoms_count_by_their_sum(tmp_path):
+    def magnetic(*moments: float) -> str:
+        return frame("species:S:1:pos:R:3:magmoms:R:1", "energy=1", "\n".join(f"Fe 0 0 {m} {m}" for m in moments))
+
+    alike = write(tmp_path / "a.xyz", magnetic(2.21, 2.19) + magnetic(2.2, 2.21) + magnetic(3.0))
+    assert not read_data(alike).findings
+    other = write(tmp_path / "b.xyz", magnetic(2.21, 2.19) + magnetic(2.2, -2.2))
+    assert any("'magmoms' has 2 values (4.4 1, 0 1)" in f.text for f in read_data(other).findings)
+
+
+@pytest.mark.parametrize("name", ["energy", "forces", "stress", "virials"])
+def test_weights_of_labels_are_not_used(name, tmp_path):
+    key = f"config_{name}_weight"
+    (said,) = unused(tmp_path / "a.xyz", f"{key}=0", f"{key}=1", f"{key}=1.0", "")
+    assert f"the key '{key}' is not 1 in 1 structure and is not used" in said
+    assert not unused(tmp_path / "a.xyz", f"{key}=1", f"{key}=1.0", "")
 
 
 def test_keys_that_look_like_labels_are_named(tmp_path):

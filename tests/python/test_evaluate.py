@@ -104,6 +104,26 @@ def test_worst_structures(potential, data):
     assert worst[0]["largest"] == pytest.approx(500.0)
 
 
+def test_worst_energies(potential, data):
+    predictions = predict(potential, data)
+    predictions[6].energy -= 0.2 * len(data[6])
+    predictions[1].energy += 0.1 * len(data[1])
+    predictions[3].energy = np.nan
+    table = error_table(data, predictions)
+    assert [w["source"] for w in table.worst_energies[:3]] == ["a.xyz#3", "b.xyz#6", "a.xyz#1"]
+    assert len(table.worst_energies) == 5
+    assert table.worst_energies[1]["error"] == pytest.approx(-200.0)  # meV/atom, predicted less reference
+    lines = table.text().splitlines()
+    row = next(k for k, line in enumerate(lines) if line.startswith("worst energies"))
+    assert lines[row + 1].split() == ["meV/atom"]
+    assert lines[row + 3].split() == ["b.xyz#6", "-200"]
+    assert table.to_dict()["worst_energies"][0] == {"source": "a.xyz#3", "config_type": "molecule", "error": None}
+    bare = DataSet([Structure(s.atoms, None, s.forces, source=s.source) for s in data])
+    table = error_table(bare, predictions)
+    assert table.worst_energies == []
+    assert "worst energies" not in table.text()
+
+
 def test_text_and_json(potential, data):
     table = error_table(data, predict(potential, data))
     lines = table.text().splitlines()

@@ -122,8 +122,10 @@ def test_what_trains() -> None:
     assert "radial.frequencies" not in free
     assert {"embedding", "layer.0.radial.0", "layer.1.readout.1"} <= free
     assert not any(name.startswith("layer.0.") for name in trainable(names, ("layer.0.*",)))
-    with pytest.raises(equipot.EquipotError, match=r"'embeding'; did you mean 'embedding'"):
+    with pytest.raises(equipot.EquipotError, match=r"'embeding'; did you mean 'embedding'\?$"):
         trainable(names, ("embeding",))
+    with pytest.raises(equipot.EquipotError, match=r"did you mean 'layer\.0\.\*'\?$"):
+        trainable(names, ("layers.0",))
     with pytest.raises(equipot.EquipotError, match="nothing is left"):
         trainable(names, ("*",))
 

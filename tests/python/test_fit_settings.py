@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import equipot
-from equipot.fit import TrainSettings, example_file, fit_file
+from equipot.fit import LinearSettings, TrainSettings, example_file, fit_file
 from equipot.fit.settings import Settings, SettingsError, build, descriptions, read_toml, to_dict, to_toml
 
 DATA = {"data": {"train": "train.xyz"}}
@@ -38,6 +38,7 @@ DATA = {"data": {"train": "train.xyz"}}
         ({**DATA, "loss": {"energy": 0, "forces": 0, "stress": 0}}, ["[loss]", "weight"]),
         ({**DATA, "start": {"freeze": ["embedding"]}}, ["freeze", "model to start from"]),
         ({"data": {"train": [1]}}, ["train", "text"]),
+        ({**DATA, "device": "cuda"}, ["'device'", "fits run on the CPU"]),
     ],
 )
 def test_wrong_settings_are_named_with_the_right_ones(table: dict, words: list[str]) -> None:
@@ -47,6 +48,26 @@ def test_wrong_settings_are_named_with_the_right_ones(table: dict, words: list[s
     assert message.startswith("fit.toml")
     for word in words:
         assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("cls", "table", "sentence"),
+    [
+        (TrainSettings, {**DATA, "optimizer": {"algorithm": "amsgard"}}, r"did you mean 'amsgrad'\?$"),
+        (TrainSettings, {**DATA, "loss": {"learning_rte": 5}}, r"did you mean 'learning_rate' in \[optimizer\]\?$"),
+        (TrainSettings, {**DATA, "epoch": 3}, r"did you mean 'epochs'\? Known here are data, kind, .*\.$"),
+        (LinearSettings, {"data": {"train": "a.xyz", "heads": 1}}, r"'heads'; known here are train, .*\.$"),
+        (
+            LinearSettings,
+            {**DATA, "basis": {"l_sums": [1] * 5}},
+            r"^settings, \[basis\]: l_sums has one number per order",
+        ),
+        (TrainSettings, {**DATA, "start": {"head": "a"}}, r"^settings: \[start\] head needs a model"),
+    ],
+)
+def test_advice_is_a_question_and_sections_are_named_once(cls: type[Settings], table: dict, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        build(cls, table)
 
 
 def test_settings_survive_being_written(tmp_path: Path) -> None:
@@ -101,7 +122,7 @@ def test_paths_are_relative_to_the_settings_file() -> None:
     [
         ("", ["kind", "missing"]),
         ('knd = "train"', ["kind", "'knd'"]),
-        ('kind = "trian"', ["'trian'", "'train'"]),
+        ('kind = "trian"', ["'trian'; did you mean 'train'?"]),
         ("kind = train", ["TOML", "line 1"]),
         ('kind = "train"\n[data]\ntrain = []', ["[data]", "names no file"]),
         ('kind = "train"\n[data]\ntrain = "absent.xyz"', ["absent.xyz"]),

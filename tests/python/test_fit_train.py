@@ -398,7 +398,7 @@ def test_data_without_use(tmp_path: Path, data: DataSet) -> None:
     foreign = DataSet([Structure(Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]]), energy=1.0, source="h.xyz#0")])
     with pytest.raises(equipot.EquipotError, match=r"valid has H \(h.xyz#0\)"):
         DataSets(data, foreign)
-    with pytest.raises(equipot.EquipotError, match=r"'liqid'; did you mean 'liquid'"):
+    with pytest.raises(equipot.EquipotError, match=r"'liqid'; did you mean 'liquid'\?$"):
         train(folder=tmp_path / "b", sets=divided(data), loss={"config_weights": {"liqid": 2.0}}, **SMALL)
     assert not list(tmp_path.iterdir()), "what never began leaves no folder behind"
 
@@ -438,6 +438,87 @@ def test_settings_and_data_may_not_change_under_a_run(tmp_path: Path, data: Data
         train(folder=tmp_path / "run", sets=divided(data), resume=True, data={"train": ["other.xyz"]}, **SMALL)
     train(folder=tmp_path / "run", sets=divided(data), resume=True, **{**SMALL, "epochs": 4})
     assert last(tmp_path / "run")["epoch"] == 4
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_new_run_keeps_the_old_one(tmp_path: Path, data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+    path, settings = tmp_path / "run", {**SMALL, "epochs": 1}
+    first = train(folder=path, sets=divided(data), again=True, **settings).read_bytes()
+    (path / "notes.txt").write_text("mine")
+    capsys.readouterr()
+    second = train(folder=path, sets=divided(data), again=True, **{**settings, "seed": 2, "quiet": False}).read_bytes()
+    assert f"The run that was in '{path}' is kept in '{path}.1'." in said(capsys)
+    assert (tmp_path / "run.1" / "model.equipot").read_bytes() == first != second
+    assert (tmp_path / "run.1" / "notes.txt").read_text() == "mine"
+    assert not (path / "notes.txt").exists()
+    # what fails before there is anything of it leaves the old one where it was
+    with pytest.raises(equipot.EquipotError, match="config_weights"):
+        train(folder=path, sets=divided(data), again=True, loss={"config_weights": {"ice": 2.0}}, **settings)
+    assert (path / "model.equipot").read_bytes() == second
+    train(folder=path, sets=divided(data), again=True, **settings)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.1", "run.2"]
+    with pytest.raises(equipot.EquipotError, match="choose one of them"):
+        train(folder=path, sets=divided(data), again=True, resume=True, **settings)
+
+
+def test_what_no_new_run_may_replace(
+    tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, Callable[..., Any]]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    with pytest.raises(equipot.EquipotError, match="not that of a run"):
+        train(folder=tmp_path / "other", sets=divided(data), again=True, **SMALL)
+    train(folder=tmp_path / "here", sets=divided(data), **SMALL)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(equipot.EquipotError, match="the one that you are in"):
+        train(folder=".", sets=divided(data), again=True, **SMALL)
+    folder, start = run
+    process = start()
+    wait_for(folder, 2, process)
+    other = start("--again")
+    assert "Another process" in other.communicate()[0]
+    process.kill()
+    process.communicate()
+    assert (folder / "log.jsonl").exists()
+
+
+def test_what_there_is_to_resume_is_told(tmp_path: Path, data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {**SMALL, "quiet": False, "epochs": 2}
+    train(folder=tmp_path / "run", sets=divided(data), resume=True, **settings)
+    assert f"There is no run in '{tmp_path / 'run'}' to resume: a new one starts." in said(capsys)
+    train(folder=tmp_path / "run", sets=divided(data), resume=True, **settings)
+    words = said(capsys)
+    assert "This run was finished after epoch 2; raise epochs to train further." in words
+    assert "Going on" not in words
+    assert "no run in" not in words
+    train(folder=tmp_path / "run", sets=divided(data), resume=True, **{**settings, "epochs": 3})
+    assert "Going on from epoch 3." in said(capsys)
+
+
+def test_a_linear_fit_is_not_resumed(tmp_path: Path, data: DataSet) -> None:
+    (tmp_path / "settings.toml").write_text('kind = "linear"\n[basis]\nchannels = 4\n')
+    with pytest.raises(equipot.EquipotError, match="folder of a linear fit, which takes seconds and is not resumed"):
+        train(folder=tmp_path, sets=divided(data), resume=True, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["settings.toml"]
+
+
+def test_one_is_not_counted_as_many(tmp_path: Path, data: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+    train(folder=tmp_path, sets=DataSets(data[:-5] + data[-2:], data[-3:-2]), **{**SMALL, "quiet": False, "epochs": 1})
+    assert "validating on 1 structure." in said(capsys)
+
+
+def test_models_of_unfinished_runs_have_errors_like_others(
+    tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_run.TrainingRun, "finish", lambda run: None)
+    path = train(folder=tmp_path, sets=divided(data), **{**SMALL, "epochs": 1})
+    record = min(repeatable(tmp_path), key=lambda record: record["valid_loss"])["valid"]
+    errors = read_model(path).card["errors"]["valid"]
+    assert errors["forces_rmse"] == pytest.approx(1e3 * record["forces_rmse"], rel=1e-5)
+    assert errors["stress_rmse"] == pytest.approx(160.21766 * record["stress_rmse"], rel=1e-5)
 
 
 def test_a_refused_run_lets_others_in(tmp_path: Path, data: DataSet) -> None:
@@ -525,7 +606,7 @@ def test_fine_tuning(tmp_path: Path, data: DataSet) -> None:
     start = equipot.load(tmp_path / "second" / "start.equipot", head="mine")
     assert start.compute(Atoms("O"), ("energy",))["energy"] == pytest.approx(other[-2].energy, abs=1e-6)
     shutil.rmtree(tmp_path / "second")
-    with pytest.raises(equipot.EquipotError, match=r"no head 'Defalt'; did you mean 'Default'"):
+    with pytest.raises(equipot.EquipotError, match=r"no head 'Defalt'; did you mean 'Default'\?$"):
         train(folder=tmp_path / "second", sets=divided(other), start={"model": str(first), "head": "Defalt"}, **SMALL)
 
 

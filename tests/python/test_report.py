@@ -86,7 +86,15 @@ def test_report(table, tmp_path):
     assert len(page.links) == 2  # the learning curve and the parity picture, both within
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://", text)
-    for expected in ("energy MAE", "meV/Å", "type 0", "0.123457", "a.xyz#1", "Mean of predicted less reference"):
+    for expected in (
+        "energy MAE",
+        "meV/Å",
+        "type 0",
+        "0.123457",
+        "a.xyz#1",
+        "Mean of predicted less reference",
+        "worst energies",
+    ):
         assert expected in text
     errors = json.loads((tmp_path / "errors.json").read_text())
     assert errors["test"]["all"]["energy_mae"] == pytest.approx(5.0)
@@ -96,6 +104,14 @@ def test_report(table, tmp_path):
         "parity.png",
         "report.html",
     ]
+
+
+def test_errors_of_the_card_have_units(tmp_path):
+    card = {"errors": {"before the refit": {"energy_mae": 1.25, "forces_mae": 7.5, "stress_mae": None}}}
+    text = write_report(tmp_path, "Fit", {}, [], {}, {}, card).read_text()
+    assert "1.25 meV/atom" in text
+    assert "7.5 meV/Å" in text
+    assert "stress mae" not in text
 
 
 def test_report_of_almost_nothing(tmp_path):

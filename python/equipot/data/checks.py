@@ -18,7 +18,7 @@ from equipot import EquipotError
 from equipot.data.consistency import check_consistency
 from equipot.data.energies import atomic_energies, binding_energies
 from equipot.data.progress import progress_bar
-from equipot.data.structures import SEVERITIES, DataSet, Finding
+from equipot.data.structures import SEVERITIES, DataSet, Finding, counted
 
 # Distances are counted up to here (Å), in bins of a twentieth of an ångström.
 _REACH, _BIN = 5.0, 0.05
@@ -241,8 +241,9 @@ def _labels(dataset: DataSet) -> list[Finding]:
         if 0 < count < total:
             sources = tuple(s.source for s in dataset if getattr(s, name) is None)[:5]
             shown = "virial or stress" if name == "virial" else name
+            have = "has" if total - count == 1 else "have"
             findings.append(
-                Finding("note", "labels", f"{total - count} of {total} structures have no {shown}", sources)
+                Finding("note", "labels", f"{total - count} of {total} structures {have} no {shown}", sources)
             )
     for name in ("energy", "forces"):
         if counts[name] == 0:
@@ -307,7 +308,7 @@ def _duplicates(dataset: DataSet) -> list[Finding]:
             Finding(
                 "note",
                 "duplicates",
-                f"{_are(len(same), 'structure is', 'structures are')} there twice with the same labels, and would "
+                f"{counted(len(same), 'structure is', 'structures are')} there twice with the same labels, and would "
                 "count twice",
                 tuple(same[:5]),
             )
@@ -317,7 +318,7 @@ def _duplicates(dataset: DataSet) -> list[Finding]:
             Finding(
                 "warning",
                 "duplicates",
-                f"{_are(len(different), 'structure is', 'structures are')} there twice with different labels; keep "
+                f"{counted(len(different), 'structure is', 'structures are')} there twice with different labels; keep "
                 "the right one",
                 tuple(different[:5]),
             )
@@ -339,8 +340,8 @@ def _short_distances(dataset: DataSet, distances: Distances, seed: int) -> list[
             Finding(
                 "note",
                 "distances",
-                f"distances were measured in {distances.structures} of {len(dataset)} structures, drawn with seed "
-                f"{seed}",
+                f"distances were measured in {distances.structures} of {counted(len(dataset), 'structure')}, drawn "
+                f"with seed {seed}",
             )
         )
     for limit, below, severity in ((_OVERLAP, -1.0, "error"), (_SHORT, _OVERLAP, "warning")):
@@ -350,7 +351,7 @@ def _short_distances(dataset: DataSet, distances: Distances, seed: int) -> list[
         shown = sorted(close.items(), key=lambda item: item[1][0])
         listed = ", ".join(f"{_pair(pair)} {distance:.2f} Å" for pair, (distance, _) in shown[:6])
         what = "atoms on top of each other" if severity == "error" else "atoms very close to each other"
-        more = f" and {len(shown) - 6} more pairs" if len(shown) > 6 else ""
+        more = f" and {counted(len(shown) - 6, 'more pair')}" if len(shown) > 6 else ""
         findings.append(
             Finding(
                 severity,  # type: ignore[arg-type]
@@ -379,7 +380,7 @@ def _net_forces(dataset: DataSet) -> list[Finding]:
         Finding(
             "warning",
             "net force",
-            f"in {_are(len(bad), 'structure', 'structures')} the forces add up to more than 10 meV/Å per atom (up to "
+            f"in {counted(len(bad), 'structure')} the forces add up to more than 10 meV/Å per atom (up to "
             f"{1e3 * rows[0][0]:.0f}), which no potential can give: loose convergence, or forces left out on fixed "
             "atoms",
             tuple(bad[:5]),
@@ -416,8 +417,8 @@ def _far_out(dataset: DataSet, values: NDArray[np.float64], what: str, unit: str
         Finding(
             "note",
             "outliers",
-            f"{_are(len(bad), 'structure has', 'structures have')} {what} far from the rest of their config_type (up "
-            f"to {values[bad[0]]:.3g} {unit}); they weigh heavily in least squares",
+            f"{counted(len(bad), 'structure has', 'structures have')} {what} far from the rest of the same "
+            f"config_type (up to {values[bad[0]]:.3g} {unit}), which weighs heavily in least squares",
             tuple(dataset[i].source for i in bad[:5]),
         )
     ]
@@ -425,16 +426,19 @@ def _far_out(dataset: DataSet, values: NDArray[np.float64], what: str, unit: str
 
 def _coverage(dataset: DataSet) -> list[Finding]:
     findings = []
-    atoms = Counter(np.concatenate([s.atoms.numbers for s in dataset if len(s) > 1] or [np.zeros(0, int)]).tolist())
+    atoms = Counter(z for s in dataset if not s.is_isolated_atom for z in s.atoms.numbers.tolist())
     rare = [z for z in dataset.species if atoms[z] < 10]
-    if rare:
+    # Of crystals in primitive cells, few atoms are all there is.
+    if rare and any(len(s) > 1 for s in dataset):
         names = ", ".join(f"{chemical_symbols[z]} ({atoms[z]})" for z in rare)
-        findings.append(Finding("note", "species", f"hardly any atoms of {names} in structures of several atoms"))
+        findings.append(Finding("note", "species", f"hardly any atoms of {names} but isolated ones"))
     alone = sum(len(s) == 1 for s in dataset)
     if alone:
         isolated = sum(s.is_isolated_atom for s in dataset)
         kinds = f"{isolated} isolated" + (f", {alone - isolated} in small periodic cells" if alone > isolated else "")
-        findings.append(Finding("ok", "atoms", f"{_are(alone, 'structure has', 'structures have')} one atom: {kinds}"))
+        findings.append(
+            Finding("ok", "atoms", f"{counted(alone, 'structure has', 'structures have')} one atom: {kinds}")
+        )
     by_file: dict[str, set[int]] = {}
     for s in dataset:
         by_file.setdefault(s.file, set()).update(s.atoms.numbers.tolist())
@@ -472,7 +476,3 @@ def _met(dataset: DataSet) -> set[tuple[int, int]]:
 
 def _pair(pair: tuple[int, int]) -> str:
     return f"{chemical_symbols[pair[0]]}-{chemical_symbols[pair[1]]}"
-
-
-def _are(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"

@@ -14,7 +14,9 @@ from equipot.units import GPA
 
 # Structures of one composition that are compared with each other, and groups of them.
 _GROUP, _GROUPS = 120, 40
-# Pairs that tell for certain that labels do not belong together; fewer do where the factor is that of a unit or a sign.
+# A slope that differs by this factor from that of a unit is none of it; anharmonic energies are a fifth too small.
+_MOST_APART = 1.3
+# As many pairs tell that labels do not belong together; fewer do where the factor is that of a unit or a sign.
 _CERTAIN = 10
 _MAX_NUMBERS = 4_000_000
 
@@ -173,31 +175,30 @@ class _Slope:
 
     @property
     def within(self) -> float:
-        """By which factor the true value may differ: by the scatter, and by the anharmonic part, which is common to all."""
-        return min(1.1 + 2 * self.error / abs(self.value), 1.3)
+        """By which factor the true value may differ: for the scatter, and for anharmonic parts that all pairs share."""
+        return min(1.1 + 2 * self.error / abs(self.value), _MOST_APART)
 
     def severity(self, recognised: bool) -> Severity:
         """How bad a slope other than one is, where its factor is `recognised` as that of a unit or a sign or not."""
-        # Anharmonic energies do not turn a sign, and hardly make a factor of two.
-        off = self.value < 0 or abs(np.log(self.value)) > np.log(2)
-        if len(self.pairs) >= _CERTAIN or (recognised and off and self.error < 0.2 * abs(self.value)):
+        many, scatter, size = len(self.pairs) >= _CERTAIN, self.error / abs(self.value), abs(np.log(abs(self.value)))
+        # Anharmonic energies turn no sign, hardly make a factor of three, and never one of ten.
+        off = self.value < 0 or size > np.log(2.5)
+        if (many and scatter < 0.1) or (recognised and off and scatter < 0.2) or size > np.log(10):
             return "error"
-        return "warning" if off else "note"
+        return "warning" if many or recognised or off else "note"
 
     def sources(self, dataset: DataSet, pairs: Pairs) -> tuple[str, ...]:
         """Some of the structures."""
         return tuple(dataset[int(pairs.first[i])].source for i in self.pairs[:3])
 
 
-def _by_ratio(
-    change: NDArray[np.float64], foretold: NDArray[np.float64], usable: NDArray[np.bool_]
-) -> _Slope | None:
+def _by_ratio(change: NDArray[np.float64], foretold: NDArray[np.float64], usable: NDArray[np.bool_]) -> _Slope | None:
     """The median of change / foretold over the larger half of the usable pairs; None where it scatters widely."""
     size = np.abs(foretold[usable])
     which = np.flatnonzero(usable)[size >= max(np.median(size), 1e-6)]
     low, middle, high = np.percentile(change[which] / foretold[which], [25, 50, 75])
     spread = 0.5 * (high - low)
-    if spread > 0.35 * abs(middle):
+    if spread >= 0.35 * abs(middle):
         return None
     # The standard error of a median is 1.25 standard deviations / √n, each of them 1.48 times half of the middle half.
     return _Slope(float(middle), float(1.86 * spread / np.sqrt(len(which))), which)
@@ -216,7 +217,7 @@ def _jointly(change: NDArray[np.float64], pairs: Pairs) -> _Slope | None:
     variance = rest @ rest / (len(known) - 2) * np.linalg.inv(foretold.T @ foretold)[0, 0]
     by_forces, by_virial = np.abs(foretold * found).T
     slope = _Slope(float(found[0]), float(np.sqrt(variance)), known[by_forces > by_virial])
-    return slope if slope.error < 0.2 * abs(slope.value) else None
+    return slope if len(slope.pairs) > 2 and slope.error < 0.2 * abs(slope.value) else None
 
 
 def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
@@ -227,7 +228,8 @@ def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
     usable &= ~np.isnan(pairs.by_virial)
 
     def slope_of(change: NDArray[np.float64]) -> _Slope | None:
-        return _by_ratio(change, pairs.by_forces, usable) if usable.sum() >= 6 else _jointly(change, pairs)
+        slope = _jointly(change, pairs) if usable.sum() < 2 * _CERTAIN else None
+        return slope or (_by_ratio(change, pairs.by_forces, usable) if usable.sum() >= 6 else None)
 
     slope = slope_of(pairs.change)
     if slope is not None:
@@ -247,10 +249,10 @@ def _judge_forces(dataset: DataSet, pairs: Pairs, slope: _Slope, of_totals: _Slo
             f"energies follow the forces in {count} pairs of similar structures ({slope.value:.2f} of what they "
             "predict)",
         )
-    if of_totals is not None and 0.8 < abs(of_totals.value) < 1.25 and abs(slope.value) < 0.5:
-        guess = "the energies seem to be per atom"
-    else:
-        guess = _units_of_energies_and_forces(slope)
+    guesses = _units_of_energies_and_forces(slope)
+    if of_totals is not None and 1 / _MOST_APART < abs(of_totals.value) < _MOST_APART and abs(slope.value) < 0.5:
+        guesses.insert(0, "the energies seem to be per atom")
+    guess = ", or ".join(guesses)
     if slope.value < 0:
         guess = "the forces have the opposite sign (they are gradients)" + (f", and {guess}" if guess else "")
     severity = slope.severity(bool(guess))
@@ -262,23 +264,25 @@ def _judge_forces(dataset: DataSet, pairs: Pairs, slope: _Slope, of_totals: _Slo
             severity,
             count,
             guess or "they seem to be in different units or from different calculations",
-            "convert them to eV and eV/Å, or name the right keys",
+            "eV, and eV/Å for minus the gradient, are expected: convert them, or name the right keys",
         ),
         slope.sources(dataset, pairs),
     )
 
 
-def _units_of_energies_and_forces(slope: _Slope) -> str:
-    """All units that explain the size of a slope, the likeliest first; "" if none does."""
+def _units_of_energies_and_forces(slope: _Slope) -> list[str]:
+    """All units that explain the size of a slope, the likeliest first."""
     apart = {name: abs(np.log(abs(slope.value) / factor)) for name, factor in _ENERGY_FACTORS.items()}
-    return ", or ".join(name for name in sorted(apart, key=apart.__getitem__) if apart[name] < np.log(slope.within))
+    names = sorted(apart, key=apart.__getitem__)
+    nearest = [name for name in names[:1] if apart[name] < np.log(_MOST_APART)]
+    return [name for name in names if apart[name] < np.log(slope.within)] or nearest
 
 
 def _verdict(severity: Severity, count: int, guess: str, advice: str) -> str:
     """The end of a sentence about a slope other than one."""
     if severity == "note":
         return f"in {count} pairs, which are too few to tell whether something is wrong"
-    few = "" if severity == "error" else ", which are few"
+    few = "" if severity == "error" or count >= _CERTAIN else ", which are few"
     return f"({count} pairs{few}): {guess}; {advice}"
 
 
@@ -350,7 +354,8 @@ def _judge_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
             f"energies follow the stresses in {count} pairs of strained structures ({slope.value:.2f} of what they "
             "predict)",
         )
-    guess = unit_of_stress(1 / slope.value, max(slope.within, 1.15)) or (OPPOSITE_STRESS if slope.value < 0 else "")
+    # These units are far apart.
+    guess = unit_of_stress(1 / slope.value, 2.0) or (OPPOSITE_STRESS if slope.value < 0 else "")
     severity = slope.severity(bool(guess))
     return Finding(
         severity,

@@ -44,19 +44,28 @@ def expand(paths: Paths) -> list[str]:
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     names: list[str] = []
     for path in [os.fspath(one) for one in several]:
-        if os.path.exists(path) or not glob.has_magic(path):
+        name, frames = _divide(path)
+        if os.path.exists(name) or not glob.has_magic(name):
             names.append(path)
             continue
-        found = sorted(glob.glob(path))
+        found = sorted(glob.glob(name))
         if not found:
-            raise EquipotError(f"no file matches {path}")
-        names += found
+            raise EquipotError(f"no file matches {name}")
+        names += [file + frames for file in found]
     if not names:
         raise EquipotError("no data files are named: give at least one")
     twice = [name for name, count in Counter(map(os.path.abspath, names)).items() if count > 1]
     if twice:
         raise EquipotError(f"{twice[0]} is named twice: its structures would count twice")
     return names
+
+
+def _divide(path: str) -> tuple[str, str]:
+    """A file or a pattern, and the choice of frames after it with its @; "" for all of them."""
+    if os.path.exists(path) or "@" not in os.path.basename(path) or glob.glob(path):
+        return path, ""
+    name, at, frames = path.rpartition("@")
+    return name, at + frames
 
 
 def tell_apart(files: list[FrameFile]) -> None:
@@ -68,15 +77,8 @@ def tell_apart(files: list[FrameFile]) -> None:
 
 
 def read_file(path: str) -> FrameFile:
-    name, chosen = path, slice(None)
-    if not os.path.exists(path) and "@" in os.path.basename(path):
-        name, _, frames = path.rpartition("@")
-        try:
-            numbers = [int(part) if part else None for part in frames.split(":")]
-            one = len(numbers) == 1 and numbers[0] is not None
-            chosen = slice(numbers[0], (numbers[0] + 1) or None) if one else slice(*numbers)  # type: ignore[operator]
-        except (ValueError, TypeError):
-            raise EquipotError(f"{path}: '{frames}' is no choice of frames; write for instance {name}@::10") from None
+    name, frames = _divide(path)
+    chosen = _choice(name, frames[1:]) if frames else slice(None)
     if not os.path.exists(name):
         raise EquipotError(f"{name}: there is no such file")
     if os.path.isdir(name):
@@ -102,6 +104,17 @@ def read_file(path: str) -> FrameFile:
     for _, _, values in file.frames:
         file.keys.update(values.keys())
     return file
+
+
+def _choice(name: str, frames: str) -> slice:
+    try:
+        numbers = [int(part) if part else None for part in frames.split(":")]
+        one = len(numbers) == 1 and numbers[0] is not None
+        return slice(numbers[0], (numbers[0] + 1) or None) if one else slice(*numbers)  # type: ignore[operator]
+    except (ValueError, TypeError):
+        raise EquipotError(
+            f"{name}@{frames}: '{frames}' is no choice of frames; write for instance {name}@::10"
+        ) from None
 
 
 def _frames(name: str) -> Iterator[Atoms]:

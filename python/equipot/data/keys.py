@@ -26,6 +26,12 @@ _CORES: dict[Quantity, set[str]] = {
     "stress": {"stress"},
     "virial": {"virial", "virials"},
 }
+# What energies depend on besides the atoms, under names in which their words are run together: no fit takes note of it.
+CONDITIONS = {
+    "head",
+    *("charge", "totalcharge", "netcharge", "spin", "totalspin", "multiplicity", "spinmultiplicity"),
+    *("magmom", "magmoms", "totalmagmom", "initialmagmoms"),
+}
 
 
 def frame_keys(atoms: Atoms) -> Iterator[tuple[str, Any]]:
@@ -56,8 +62,13 @@ def origin(key: str, further: Collection[str] = ()) -> frozenset[str]:
 
 def quantity_of(key: str, further: Collection[str] = ()) -> Quantity | None:
     """What a key holds by its name; `further` are more words that may say whose numbers these are."""
-    core = "".join(w for w in words(key) if w not in _ORIGIN and w not in _OWN_UNITS and w not in further)
+    core = core_of(key, further)
     return next((quantity for quantity, cores in _CORES.items() if core in cores), None)
+
+
+def core_of(key: str, further: Collection[str] = ()) -> str:
+    """The words of a key, run together, without those that say whose numbers these are and in which unit."""
+    return "".join(w for w in words(key) if w not in _ORIGIN and w not in _OWN_UNITS and w not in further)
 
 
 def resembles(key: str, quantity: Quantity) -> bool:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,19 @@ from numpy.typing import NDArray
 from equipot import EquipotError
 from equipot.data.frames import FrameFile
 from equipot.data.keys import QUANTITIES, Quantity, origin, quantity_of, rank, resembles, words
-from equipot.data.structures import DataSet, Finding, Structure
+from equipot.data.structures import DataSet, Finding, Structure, counted
 from equipot.units import GPA
 
 OPPOSITE_STRESS = "the stress seems to have the opposite sign (compression positive)"
+# Structures that are named where many cannot be used.
+_SHOWN = 5
+_HAVE = ("structure has", "structures have")
 
 
-def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: str) -> DataSet:
-    """Choose the keys of one file and make structures of its frames."""
+def label(
+    file: FrameFile, named: dict[Quantity, str | None], config_type_key: str, unusable: dict[str, str]
+) -> DataSet:
+    """Choose the keys of one file and make structures of its frames; what is wrong with others goes to `unusable`."""
     findings: list[Finding] = []
     keys = _choose(file, named, findings)
     data = DataSet(findings=findings)
@@ -34,37 +38,34 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
     weighted: list[str] = []
     held: list[str] = []
     for number, atoms, values in file.frames:
-        where = f"{file.name}, frame {number}"
-        bare = _bare(atoms, where)
         source = f"{file.name}#{number}"
-        structure = Structure(bare, config_type=_config_type(values.get(config_type_key)), source=source)
+        try:
+            structure, given = _structure(atoms, values, keys, f"{file.name}, frame {number}")
+        except EquipotError as error:
+            unusable[source] = str(error)
+            continue
+        structure.source = source
+        structure.config_type = _config_type(values.get(config_type_key))
         if values.get("config_weight") is not None:
-            structure.weight = _weight(values["config_weight"], where)
             weighted.append(source)
-        energy, forces = (_present(values, keys[quantity]) for quantity in ("energy", "forces"))
-        if energy is not None:
-            structure.energy = _energy(energy, keys["energy"], where)
+        if structure.energy is not None:
             taken["energy"][keys["energy"]] += 1
-        if forces is not None:
-            structure.forces = _forces(forces, keys["forces"], bare, where)
+        if structure.forces is not None:
             if _are_held(atoms, structure.forces):
                 held.append(source)
             taken["forces"][keys["forces"]] += 1
         tensors: dict[str, NDArray[np.float64]] = {}
-        for quantity in ("virial", "stress"):
-            value = _present(values, keys[quantity])
-            if value is None:
-                continue
-            tensor = _tensor(value, keys[quantity], where)
+        for quantity, tensor in given.items():
             # Far above what writing with few digits does to a symmetric tensor.
             if np.abs(tensor - tensor.T).max() > 1e-3 * np.abs(tensor).max() + 1e-4:
                 skewed.append(source)
             tensor = 0.5 * (tensor + tensor.T)
             if quantity == "stress":
-                if bare.cell.rank < 3 or not bare.pbc.any():  # programs write zeros there
+                cell = structure.atoms.cell
+                if cell.rank < 3 or not structure.atoms.pbc.any():  # programs write zeros there
                     no_volume.append(source)
                     continue
-                tensor = -bare.get_volume() * tensor
+                tensor = -cell.volume * tensor
             tensors[quantity] = tensor
         if tensors:
             # A virial needs no volume and its sign is never in doubt, so it counts where a file has both.
@@ -78,15 +79,20 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
     findings += clashes.findings()
     if weighted:
         findings.append(
-            Finding("note", "weights", f"{file.name}: {len(weighted)} structures count as their config_weight says")
+            Finding(
+                "note",
+                "weights",
+                f"{file.name}: {counted(len(weighted), 'structure counts as its', 'structures count as their')} "
+                "config_weight says",
+            )
         )
     if held:
         findings.append(
             Finding(
                 "warning",
                 "forces",
-                f"{file.name}: {_count(held)} fixed atoms whose forces are zero: ASE writes zeros for them, and a fit "
-                "takes zeros for what they are. Write the forces without constraints "
+                f"{file.name}: {counted(len(held), *_HAVE)} fixed atoms whose forces are zero: ASE writes zeros "
+                "for them, and a fit takes zeros for what they are. Write the forces without constraints "
                 "(get_forces(apply_constraint=False)), or leave these structures out",
                 tuple(held[:5]),
             )
@@ -96,8 +102,8 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
             Finding(
                 "warning",
                 "stress",
-                f"{file.name}: {_count(skewed)} stresses or virials that are not symmetric; the mean of both sides was "
-                "taken, but look whether the order of their components is xx, yy, zz, yz, xz, xy",
+                f"{file.name}: {counted(len(skewed), *_HAVE)} stresses or virials that are not symmetric; the mean of "
+                "both sides was taken, but look whether the order of their components is xx, yy, zz, yz, xz, xy",
                 tuple(skewed[:5]),
             )
         )
@@ -106,7 +112,8 @@ def label(file: FrameFile, named: dict[Quantity, str | None], config_type_key: s
             Finding(
                 "note",
                 "stress",
-                f"{file.name}: {_count(no_volume)} a stress but no periodic cell with a volume; it was left out",
+                f"{file.name}: {counted(len(no_volume), *_HAVE)} a stress but no periodic cell with a volume; it was "
+                "left out",
                 tuple(no_volume[:5]),
             )
         )
@@ -172,9 +179,8 @@ def _best(
             Finding(
                 "note" if free else "warning",
                 "keys",
-                f"{file.name}: {quantity} taken from '{best}' ({file.keys[best]} structures), but there are also "
-                f"{listed} "
-                f"with other numbers; to take another, name it: --{quantity}-key {others[0]}"
+                f"{file.name}: {quantity} taken from '{best}' ({counted(file.keys[best], 'structure')}), but there are "
+                f"also {listed} with other numbers; to take another, name it: --{quantity}-key {others[0]}"
                 + (" (forces are derivatives of the free energy where electrons are smeared)" if free else ""),
             )
         )
@@ -235,8 +241,8 @@ def _partly(file: FrameFile, keys: dict[str, str], data: DataSet, findings: list
                 Finding(
                     "warning",
                     "keys",
-                    f"{file.name}: {_count(without)} no '{key}' but {' and '.join(sorted(others))}, and count as "
-                    f"without {quantity}; give them the same key if they belong to the same reference",
+                    f"{file.name}: {counted(len(without), *_HAVE)} no '{key}' but {' and '.join(sorted(others))}, "
+                    f"which is not taken for {quantity}; give them the same key if they belong to the same reference",
                     tuple(without[:5]),
                 )
             )
@@ -266,16 +272,16 @@ class _Clashes:
         bad = np.flatnonzero(apart > 0.01 * np.abs(virials).max(axis=(1, 2)) + 5e-3)
         name = f"{self.file.name}: '{self.keys['virial']}' and '{self.keys['stress']}'"
         if not len(bad):
-            return [Finding("ok", "stress", f"{name} agree in {len(self.sources)} structures")]
+            return [Finding("ok", "stress", f"{name} agree in {counted(len(self.sources), 'structure')}")]
         ratio = float((virials * stresses).sum() / max((virials * virials).sum(), 1e-300))
         guess = unit_of_stress(ratio)
         return [
             Finding(
                 "warning",
                 "stress",
-                f"{name} disagree in {len(bad)} of {len(self.sources)} structures (virial should be minus volume times "
-                f"stress){': ' + guess if guess else ''}; the wrong one has to go, or name the right one with "
-                f"--stress-key or --virial-key",
+                f"{name} disagree in {len(bad)} of {counted(len(self.sources), 'structure')} (virial should be minus "
+                f"volume times stress){': ' + guess if guess else ''}; the wrong one has to go, or name the right one "
+                "with --stress-key or --virial-key",
                 tuple(self.sources[i] for i in bad[:5]),
             )
         ]
@@ -292,8 +298,36 @@ def unit_of_stress(ratio: float, within: float = 1.15) -> str:
     return ""
 
 
-def _count(sources: Sequence[str]) -> str:
-    return "1 structure has" if len(sources) == 1 else f"{len(sources)} structures have"
+def refusal(unusable: dict[str, str]) -> str:
+    """One sentence about all structures that cannot be used."""
+    reasons = list(unusable.values())
+    if len(reasons) == 1:
+        return f"{reasons[0]}; mend this structure or leave it out"
+    more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    return (
+        f"{counted(len(reasons), 'structure')} cannot be used; mend them or leave them out: "
+        f"{'; '.join(reasons[:_SHOWN])}{more}"
+    )
+
+
+def _structure(
+    atoms: Atoms, values: dict[str, Any], keys: dict[str, str], where: str
+) -> tuple[Structure, dict[str, NDArray[np.float64]]]:
+    """A structure with its weight, energy and forces; and its virial and stress as they stand in the file."""
+    bare = _bare(atoms, where)
+    given = {quantity: _present(values, key) for quantity, key in keys.items()}
+    structure = Structure(bare)
+    if values.get("config_weight") is not None:
+        structure.weight = _weight(values["config_weight"], where)
+    if given["energy"] is not None:
+        structure.energy = _energy(given["energy"], keys["energy"], where)
+    if given["forces"] is not None:
+        structure.forces = _forces(given["forces"], keys["forces"], bare, where)
+    return structure, {
+        quantity: _tensor(given[quantity], keys[quantity], where)
+        for quantity in ("virial", "stress")
+        if given[quantity] is not None
+    }
 
 
 def _present(values: dict[str, Any], key: str) -> Any:
@@ -342,9 +376,7 @@ def _bare(atoms: Atoms, where: str) -> Atoms:
         thick = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.complete()), axis=0)[atoms.pbc]
         # Below what any crystal has; the images within a cutoff would be more than can be counted.
         if not thick.min() > 0.5:
-            raise EquipotError(
-                f"{where}: its periodic cell is only {thick.min():.2g} Å thick; look at the cell vectors"
-            )
+            raise EquipotError(f"{where}: its periodic cell is only {thick.min():.2g} Å thick")
     return Atoms(numbers=numbers, positions=atoms.positions, cell=cell, pbc=atoms.pbc)
 
 
@@ -365,7 +397,7 @@ def _energy(value: Any, key: str, where: str) -> float:
         raise EquipotError(f"{where}: '{key}' holds {numbers.size} numbers, and an energy is one")
     energy = float(numbers.ravel()[0])
     if not np.isfinite(energy):
-        raise EquipotError(f"{where}: the energy '{key}' is {energy}; leave out such a calculation")
+        raise EquipotError(f"{where}: the energy '{key}' is {energy}")
     return energy
 
 
@@ -378,18 +410,16 @@ def _forces(value: Any, key: str, atoms: Atoms, where: str) -> NDArray[np.float6
     forces = np.ascontiguousarray(numbers.reshape(-1, 3))
     bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
     if len(bad):
-        raise EquipotError(
-            f"{where}: the force '{key}' on {_atom(atoms, bad[0])} is not finite; leave out such a calculation"
-        )
+        raise EquipotError(f"{where}: the force '{key}' on {_atom(atoms, bad[0])} is not finite")
     return forces
 
 
 def _tensor(value: Any, key: str, where: str) -> NDArray[np.float64]:
     numbers = _numbers(value, key, where).ravel()
     if numbers.size not in (6, 9):
-        raise EquipotError(f"{where}: '{key}' holds {numbers.size} numbers; it needs 9, or 6 as xx, yy, zz, yz, xz, xy")
+        raise EquipotError(f"{where}: '{key}' holds {numbers.size} numbers, and not 9, or 6 as xx, yy, zz, yz, xz, xy")
     if not np.isfinite(numbers).all():
-        raise EquipotError(f"{where}: '{key}' is not finite; leave out such a calculation")
+        raise EquipotError(f"{where}: '{key}' is not finite")
     return numbers.reshape(3, 3) if numbers.size == 9 else numbers[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
 
 

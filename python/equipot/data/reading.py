@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from equipot import EquipotError
 from equipot.data.frames import FrameFile, Paths, expand, read_file, tell_apart
 from equipot.data.keys import Quantity, quantity_of
-from equipot.data.labels import label
-from equipot.data.structures import DataSet
+from equipot.data.labels import label, refusal
+from equipot.data.structures import DataSet, Finding
+from equipot.data.unused import unused_keys
 
 
 def read_data(
@@ -21,6 +22,7 @@ def read_data(
     stress_key: str | None = None,
     virial_key: str | None = None,
     config_type_key: str = "config_type",
+    strict: bool = True,
 ) -> DataSet:
     """Read all structures of files, with their labels.
 
@@ -28,11 +30,15 @@ def read_data(
     ----------
     paths
         Files that ASE reads: extended XYZ, OUTCAR, vasprun.xml, databases, trajectories, …; also compressed with
-        gzip, bzip2 or xz, also patterns such as ``runs/*.xyz``, also with a choice of frames as in ``run.xyz@::10``.
+        gzip, bzip2 or xz, also patterns such as ``runs/*.xyz``, also with a choice of frames as in ``run.xyz@::10``,
+        which after a pattern counts for every file.
     energy_key, forces_key, stress_key, virial_key
         Names of the labels in the files. Left out, they are found by their names: energy, REF_energy, dft_forces, …
     config_type_key
         Name of the entry that sorts structures into groups; those without it are "default".
+    strict
+        Refuse files with structures that cannot be used, such as those whose energy is not finite. Otherwise these are
+        left out, and an error among the `findings` names them.
 
     Returns
     -------
@@ -42,8 +48,8 @@ def read_data(
     Raises
     ------
     EquipotError
-        For files that cannot be read or hold no structure, keys that are nowhere, labels that are not finite or have
-        the wrong shape.
+        For files that cannot be read or hold no structure, keys that are nowhere, and, unless `strict` is off, labels
+        that are not finite or have the wrong shape.
 
     Notes
     -----
@@ -61,8 +67,14 @@ def read_data(
     tell_apart(files)
     _check_named(files, named, config_type_key)
     data = DataSet()
+    unusable: dict[str, str] = {}
     for file in files:
-        data += label(file, named, config_type_key)
+        data += label(file, named, config_type_key, unusable)
+    if unusable:
+        if strict or not len(data):
+            raise EquipotError(refusal(unusable))
+        data.findings.append(Finding("error", "structures", refusal(unusable), tuple(unusable)))
+    data.findings += unused_keys(files, config_type_key)
     return data
 
 

@@ -17,6 +17,7 @@ from equipot.data.checks import Report, check, labels
 from equipot.data.pictures import data_picture
 from equipot.data.plotting import check_picture
 from equipot.data.reading import read_data
+from equipot.data.structures import counted
 from equipot.files import check_target, write_file
 
 _COLOUR = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
@@ -30,7 +31,7 @@ def check_files(
     """Read and check files, print, draw and write what was asked for; whether they are fit for a fit."""
     check_picture(picture)
     check_target(json_file)
-    report = check(read_data(files, **keys))
+    report = check(read_data(files, strict=False, **keys))
     console.print(show(report))
     if json_file is not None:
         write_file(json_file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
@@ -43,7 +44,7 @@ def show(report: Report) -> RenderableType:
     """A short account of a data set and what was found in it, to be printed by rich."""
     data = report.dataset
     facts = _table()
-    facts.add_row("structures", f"{len(data):,} with {data.atoms:,} atoms")
+    facts.add_row("structures", f"{len(data):,} with {counted(data.atoms, 'atom')}")
     symbols = [chemical_symbols[z] for z in data.species]
     facts.add_row("species", f"{len(symbols)}: {' '.join(symbols)}" if len(symbols) > 1 else symbols[0])
     names = {"energy": "energies", "forces": "forces", "virial": "stresses"}
@@ -51,7 +52,11 @@ def show(report: Report) -> RenderableType:
     for name, shown in names.items():
         keys = ", ".join(f"'{key}' ({count:,})" for key, count in data.keys_taken.get(name, {}).items())
         text = (
-            "none" if not counts[name] else f"{counts[name]:,} structures, from {keys}" if keys else f"{counts[name]:,}"
+            "none"
+            if not counts[name]
+            else f"{counted(counts[name], 'structure')}, from {keys}"
+            if keys
+            else f"{counts[name]:,}"
         )
         facts.add_row(shown, Text(text))
     if 0 < len(report.atomic_energies) <= _ROWS:
@@ -67,7 +72,7 @@ def show(report: Report) -> RenderableType:
         listed = ", ".join(
             f"{chemical_symbols[a]}-{chemical_symbols[b]} {d:.2f}" for (a, b), (d, _) in shortest[:_ROWS]
         )
-        more = f", {len(shortest) - _ROWS} more pairs" if len(shortest) > _ROWS else ""
+        more = f", {counted(len(shortest) - _ROWS, 'more pair')}" if len(shortest) > _ROWS else ""
         facts.add_row("shortest", f"{listed} Å{more}")
     return Group(facts, Text(), findings_table(report))
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from equipot import EquipotError
-from equipot.data.structures import DataSet
+from equipot.data.structures import DataSet, counted
 
 
 def split(
@@ -52,7 +52,9 @@ def split(
     parts = [dataset.subset(np.flatnonzero(labels == number)) for number in range(3)]
     for (name, needed), part in zip(wanted.items(), parts, strict=True):
         if needed and not len(part):
-            raise EquipotError(f"nothing is left for {name} after dividing {len(dataset)} structures by {by}")
+            raise EquipotError(
+                f"nothing is left for {name} after dividing {counted(len(dataset), 'structure')} by {by}"
+            )
     return tuple(parts) if test else tuple(parts[:2])
 
 
@@ -91,7 +93,10 @@ def _by_fraction(dataset: DataSet, valid: object, test: object, seed: int) -> np
                 i for i in np.flatnonzero(labels == 0).tolist() if not dataset[i].is_isolated_atom
             ]
             if len(free) < 2:
-                raise EquipotError(f"{len(dataset)} structures are too few to take {name} = {shares[part]:g} of them")
+                raise EquipotError(
+                    f"{counted(len(dataset), 'structure is', 'structures are')} too few to take {name} = "
+                    f"{shares[part]:g} of them"
+                )
             labels[rng.choice(free)] = part + 1
     return labels
 

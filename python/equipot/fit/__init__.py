@@ -14,7 +14,7 @@ from typing import Any
 from equipot.fit.datasets import DataSets
 from equipot.fit.linear import linear
 from equipot.fit.linear_settings import LinearSettings
-from equipot.fit.settings import Settings, SettingsError, example, nearest, read_toml
+from equipot.fit.settings import Settings, SettingsError, advice, example, nearest, read_toml
 from equipot.fit.train import train
 from equipot.fit.training_settings import TrainSettings
 
@@ -34,7 +34,13 @@ KINDS: dict[str, type[Settings]] = {"train": TrainSettings, "linear": LinearSett
 
 
 def fit_file(
-    path: str | Path, folder: str | Path | None = None, *, resume: bool = False, scan: bool = False, quiet: bool = False
+    path: str | Path,
+    folder: str | Path | None = None,
+    *,
+    resume: bool = False,
+    again: bool = False,
+    scan: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Fit what a settings file describes.
 
@@ -46,6 +52,8 @@ def fit_file(
         The run's folder instead of that in the file.
     resume : bool
         kind "train": go on with the run in the folder.
+    again : bool
+        Start anew where there is a run already, whose folder is kept under another name.
     scan : bool
         kind "linear": try several sizes of the basis first.
     quiet : bool
@@ -61,10 +69,12 @@ def fit_file(
     if kind == "train":
         if scan:
             raise SettingsError('--scan is for kind = "linear".')
-        return train(path, folder, resume=resume, quiet=quiet)
+        return train(path, folder, resume=resume, again=again, quiet=quiet)
     if resume:
-        raise SettingsError('--resume is for kind = "train": a linear fit starts over.')
-    return linear(path, folder, scan=scan, quiet=quiet)
+        raise SettingsError(
+            '--resume is for kind = "train": a linear fit starts over, in the same folder with --again.'
+        )
+    return linear(path, folder, again=again, scan=scan, quiet=quiet)
 
 
 def example_file(kind: str) -> str:
@@ -91,5 +101,5 @@ def _kind(table: dict[str, Any], name: str) -> str:
 
 
 def _wrong_kind(kind: Any, where: str) -> str:
-    close = nearest(kind, list(KINDS)) if isinstance(kind, str) else None
-    return f'{where}: kind must be "train" or "linear", not {kind!r}{f"; did you mean {close!r}" if close else ""}.'
+    end = advice(kind, list(KINDS)) if isinstance(kind, str) else "."
+    return f'{where}: kind must be "train" or "linear", not {kind!r}{end}'

@@ -14,7 +14,7 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from equipot import EquipotError, __version__
-from equipot.fit.settings import nearest
+from equipot.fit.settings import advice
 from equipot.fit.training_settings import ModelSettings
 from equipot.modelfile import FORMAT_VERSION, ModelFile, check_model
 from equipot.product_basis import product_basis
@@ -224,13 +224,18 @@ def trainable(names: Sequence[str], freeze: Sequence[str]) -> set[str]:
     """Give the arrays that training may change: all but those fixed by nature and those that match `freeze`."""
     for pattern in freeze:
         if not any(fnmatchcase(name, pattern) for name in names):
-            close = nearest(pattern, list(names))
-            advice = f"did you mean '{close}'" if close else f"its arrays are {', '.join(names)}"
-            raise EquipotError(f"[start] freeze: the model has no array '{pattern}'; {advice}.")
+            end = advice(pattern, [*names, *_groups(names)], f"its arrays are {', '.join(names)}")
+            raise EquipotError(f"[start] freeze: the model has no array '{pattern}'{end}")
     kept = {name for name in names if not matches(name, (*FIXED, *freeze))}
     if not kept:
         raise EquipotError("[start] freeze: every array of the model is frozen: nothing is left to train.")
     return kept
+
+
+def _groups(names: Sequence[str]) -> list[str]:
+    """Patterns for the arrays whose names begin alike: ``layer.0.*``."""
+    parts = [name.split(".") for name in names]
+    return list(dict.fromkeys(".".join([*part[:k], "*"]) for part in parts for k in range(1, len(part))))
 
 
 def is_matrix(name: str) -> bool:

@@ -13,7 +13,8 @@ from ase.data import chemical_symbols
 
 from equipot import EquipotError
 from equipot.data import DataSet, Finding, atomic_energies, check, read_data, split
-from equipot.fit.settings import Settings, nearest, setting
+from equipot.data.structures import counted
+from equipot.fit.settings import Settings, advice, setting
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def read_sets(data: DataSettings, seed: int) -> DataSets:
     findings = [finding for finding in findings if finding.topic != "atomic energies"]
     if not data.valid and data.valid_fraction > 0 and len(train) > 1:
         train, valid = split(train, valid=data.valid_fraction, seed=seed)
-        notes.append(f"{len(valid)} of them are set aside for validation.")
+        notes.append(f"{counted(len(valid), 'of them is', 'of them are')} set aside for validation.")
     notes += [_found(name, part) for name, part in (("valid", valid), ("test", test)) if data.valid or part is test]
     given = {_number(symbol): energy for symbol, energy in (data.atomic_energies or {}).items()}
     findings += _overlaps({"train": train, "valid": valid, "test": test})
@@ -154,9 +155,8 @@ def _overlaps(sets: dict[str, DataSet]) -> list[Finding]:
             if other != name:
                 common.setdefault(other, []).append(s.source)
         for other, sources in common.items():
-            text = (
-                f"{len(sources)} of {len(data)} structures of '{name}' are in '{other}', too: its errors are too small"
-            )
+            are, whole = "is" if len(sources) == 1 else "are", counted(len(data), "structure")
+            text = f"{len(sources):,} of {whole} of '{name}' {are} in '{other}', too: its errors are too small"
             found.append(Finding("warning", "duplicates", text, tuple(sources[:5])))
     return found
 
@@ -166,10 +166,8 @@ def _number(symbol: str) -> int:
         return chemical_symbols.index(symbol)
     if symbol.isdigit() and 0 < int(symbol) < len(chemical_symbols):
         return int(symbol)
-    close = nearest(symbol, chemical_symbols[1:])
-    raise EquipotError(
-        f"[data] atomic_energies: there is no element '{symbol}'{f'; did you mean {close!r}' if close else ''}."
-    )
+    end = advice(symbol, chemical_symbols[1:])
+    raise EquipotError(f"[data] atomic_energies: there is no element '{symbol}'{end}")
 
 
 def _found(name: str, data: DataSet) -> str:

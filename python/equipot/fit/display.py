@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from equipot.data.progress import lasting_console
-from equipot.units import GPA
+from equipot.units import ERROR_UNITS, FROM_LOG
 
-_SHOWN = (("energy", 1e3, "meV/atom"), ("forces", 1e3, "meV/Å"), ("stress", GPA, "GPa"))
+_SHOWN = tuple((name, FROM_LOG[name], unit) for name, unit in ERROR_UNITS.items())
 _ROWS = 12
 
 

@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from equipot import EquipotError
 from equipot.data.progress import lasting_console, without_bars
@@ -19,7 +21,7 @@ from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.linear_fit import LinearFit
 from equipot.fit.linear_scan import scan_sizes
 from equipot.fit.linear_settings import LinearSettings
-from equipot.fit.runfolder import check_folder
+from equipot.fit.runfolder import check_folder, set_aside
 from equipot.fit.settings import SettingsError, gather, to_dict, to_toml
 from equipot.potential import set_threads
 
@@ -28,6 +30,7 @@ def linear(
     settings: str | Path | Mapping[str, Any] | LinearSettings | None = None,
     folder: str | Path | None = None,
     *,
+    again: bool = False,
     sets: DataSets | None = None,
     scan: bool = False,
     quiet: bool = False,
@@ -40,7 +43,9 @@ def linear(
     settings : path-like, mapping or LinearSettings, optional
         A TOML file, or what it would say.
     folder : path-like, optional
-        The run's folder, instead of that in the settings.
+        The run's folder, instead of that in the settings. It must not hold anything unless `again`.
+    again : bool
+        Start anew where there is a run already, whose folder is kept under another name.
     sets : DataSets, optional
         Data in memory instead of files.
     scan : bool
@@ -65,19 +70,20 @@ def linear(
     path = Path(folder or chosen.folder or default)
     if chosen.threads:
         set_threads(chosen.threads)
-    check_folder(path)
     if sets is None and not chosen.data.train:
         raise SettingsError("[data]: train names no file.")
     if scan and chosen.basis.channels_from is not None:
         raise SettingsError("[basis]: channels_from fixes the size of the basis; there is nothing to scan.")
-    with without_bars(quiet):
-        return _fit(chosen, sets, path, scan, quiet)
+    console = lasting_console(piped_width=140, quiet=quiet, soft_wrap=True)
+    kept = set_aside(path, lambda text: console.print(text, markup=False)) if again else nullcontext()
+    with kept, without_bars(quiet):
+        check_folder(path)
+        return _fit(chosen, sets, path, scan, console)
 
 
-def _fit(settings: LinearSettings, sets: DataSets | None, path: Path, scan: bool, quiet: bool) -> Path:
+def _fit(settings: LinearSettings, sets: DataSets | None, path: Path, scan: bool, console: Console) -> Path:
     # read before the folder is made: a mistake in the data leaves nothing behind
     data = sets if sets is not None else read_sets(settings.data, settings.seed)
-    console = lasting_console(piped_width=140, quiet=quiet, soft_wrap=True)
     fit = LinearFit(settings, data, console)
     fit.accumulate()
     with _folder(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -20,16 +20,18 @@ from rich.console import Console
 
 from equipot import EquipotError, __version__, _equipot
 from equipot.data import DataSet
+from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
-from equipot.fit.guards import guards, shortest_distances
+from equipot.fit.guards import Guard, guards, shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.linear_basis import Basis, LinearBasis
-from equipot.fit.linear_rows import Baseline, add_guards, errors_of, normal_equations
+from equipot.fit.linear_rows import Baseline, Misses, guard_equations, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.objective import SHORTEST
 from equipot.fit.report import compare, write_report
+from equipot.fit.searches import Search
 from equipot.fit.settings import SettingsError, to_dict
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
 from equipot.fit.trained_basis import TrainedBasis
@@ -47,8 +49,12 @@ _STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
 _TOLERANCE = 0.005
 # Factors of the weight of energies that are tried; the given one first.
 _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
-_GUARDS = 60
-_WORSE = 1.2  # times as large errors with guards are worth a warning
+_GUARDS = 60  # before any hole is found
+# What a guard that is missed by its tolerance counts as, eV per atom of an energy of the data: the first of these with
+# which errors of validation are at most this many times larger. A small basis has not room for everything.
+_UNITS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+_WORSE = 1.2
+KINDS_OF_ERRORS = ("energy", "forces", "stress")
 _ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
 
 
@@ -80,6 +86,8 @@ class LinearFit:
         self.free = tuple(sorted(z for z in data.estimated if any(s.energy is not None for s in data.train)))
         self.train: NormalEquations | None = None
         self.valid: NormalEquations | None = None
+        self.guards: NormalEquations | None = None
+        self.unit = _UNITS[0]
         self.solution: Solution | None = None
         self.validation: dict[str, float] = {}
         self.notes: list[str] = []
@@ -133,17 +141,14 @@ class LinearFit:
                     f"{', '.join(sorted(known))}."
                 )
         self.train = normal_equations(self.basis, self.data.train, self.baseline, weights, "design matrix")
-        if self.basis.repulsion:
-            made = guards(self.data.train, self.shortest, self.basis.cutoff, _GUARDS, self.settings.seed)
-            add_guards(self.train, self.basis, made, self.baseline)
         if self.validating:
             self.valid = normal_equations(
                 self.basis, self.data.valid, self.baseline, weights, "design matrix, validation"
             )
         rows = self.train.rows
         self.console.print(
-            f"Design matrix of {rows[0]:.0f} energies, {rows[1]:.0f} force and {rows[2]:.0f} virial components "
-            f"after {time.monotonic() - self.began:.0f} s."
+            f"Design matrix of {counted(int(rows[0]), 'energy', 'energies')}, {rows[1]:.0f} force and {rows[2]:.0f} "
+            f"virial components after {time.monotonic() - self.began:.0f} s."
         )
 
     def reduced(self, part: LinearBasis) -> LinearFit:
@@ -190,10 +195,10 @@ class LinearFit:
         self.solution = self.search()
         if self.valid is not None:
             self._validate(self.solution.coefficients)
-        if self.refitted:
+        if self.basis.repulsion:
+            self._guard()
+        elif self.refitted:
             self.solution = self._again(self.solution)
-        if self.basis.repulsion and self._fill_holes():
-            self._validate_again()
         self.notes += self.solution.notes
         s = self.solution
         w = ", ".join(
@@ -209,57 +214,95 @@ class LinearFit:
 
     def _again(self, solution: Solution) -> Solution:
         """The same solved again, with what equations there are now."""
-        everything, precision = self.everything, self.precision()
+        everything, precision = self._guarded(self.everything), self.precision()
         if self.settings.solver.method == "ard":
             return ard(everything, solution.weights, precision)
         return replace(solution, coefficients=ridge(everything, solution.weights, precision, solution.strength))
 
-    def _fill_holes(self) -> int:
-        """Look for holes (see `equipot.fit.descents`) and solve again with guards there, until none is found.
+    def _guarded(self, equations: NormalEquations, unit: float | None = None) -> NormalEquations:
+        """With guards, missed by whose tolerance is to count as so many eV per atom."""
+        if self.guards is None:
+            return equations
+        return equations + self.guards.times((unit or self.unit) ** 2)
 
-        Returns how many guards that gave.
+    def _guard(self) -> None:
+        """Solve again with guards, look for holes (see `equipot.fit.descents`), put guards there, and so on.
+
+        It ends where no hole is found, or where the basis has no room for more guards.
         """
-        assert self.train is not None
         data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
         searches = [Insertions(data, self.shortest, cutoff, SHORTEST, seed), Crystals(data, cutoff, SHORTEST, seed)]
+        made = guards(data, self.shortest, cutoff, _GUARDS, seed)
+        self.guards = guard_equations(self.basis, made, self.baseline)
+        without, filled, left = self.validation, 0, 0
+        worse = self._weigh_guards(without)
+        assert self.solution is not None
         for _ in range(_ROUNDS):
-            known = [len(search.guards) for search in searches]
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / "model.equipot"
-                write_model(self.model(), path)
-                engine = _equipot.Trainer(str(path))
-            for search in searches:
-                if search.possible:
-                    search.run(engine, int(_DESCENTS / search.atoms))
-            found = [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
+            self.solution = self._again(self.solution)
+            found = self._find_holes(searches)
             if not found:
                 break
-            add_guards(self.train, self.basis, found, self.baseline)
-            assert self.solution is not None
-            self.solution = self._again(self.solution)
-        if count := sum(len(search.guards) for search in searches):
-            self.console.print(f"{count} structures in holes were found, and guards put there.")
-        return count
-
-    def _validate_again(self) -> None:
-        """Say what guards have cost: errors of a solution that knows them, but not the validation data."""
-        if self.valid is None or self.settings.solver.method == "ard":
-            return
-        assert self.train is not None
-        assert self.solution is not None
-        s, before = self.solution, dict(self.validation)
-        self._validate(ridge(self.train, s.weights, self.precision(), s.strength), ", with guards in holes")
-        worse = max((self.validation[name] / before[name] for name in before if before[name] > 0), default=1.0)
+            before = self.guards, self.unit, self.validation, worse
+            self.guards = self.guards + guard_equations(self.basis, found, self.baseline)
+            worse = self._weigh_guards(without)
+            if worse > _WORSE:
+                left = len(found)
+                self.guards, self.unit, self.validation, worse = before
+                break
+            filled += len(found)
+        self.solution = self._again(self.solution)
+        if self.validation:
+            self._show_validation(", with guards")
+        if filled:
+            self.console.print(f"{filled} structures in holes were found, and guards put there.")
+        if left:
+            self.notes.append(
+                f"Some holes are left: {left} of the last search, where guards would make errors more than {_WORSE:g} "
+                "times larger. Far from its data this potential may fall: take a larger basis or more data."
+            )
         if worse > _WORSE:
             self.notes.append(
-                f"Guards in holes make errors up to {worse:.1f} times larger: the basis is too small for both, or the "
-                "data too few. Take a larger basis or more data, or leave guards out ([basis] repulsion = false) where "
-                "the potential will stay close to its data."
+                f"Guards make errors {worse:.1f} times larger: the basis is too small for both, or the data too few. "
+                "Take a larger basis or more data, or leave guards out ([basis] repulsion = false) where the potential "
+                "will stay close to its data."
             )
 
-    def _validate(self, coefficients: Array, when: str = "") -> None:
-        errors = errors_of(self.basis, self.data.valid, self.baseline, [coefficients])[0]
-        self.validation = dict(zip(("energy", "forces", "stress"), map(float, errors), strict=True))
+    def _find_holes(self, searches: Sequence[Search]) -> list[Guard]:
+        """Guards where the present solution falls."""
+        known = [len(search.guards) for search in searches]
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "model.equipot"
+            write_model(self.model(), path)
+            engine = _equipot.Trainer(str(path))
+        for search in searches:
+            if search.possible:
+                search.run(engine, int(_DESCENTS / search.atoms))
+        return [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
+
+    def _weigh_guards(self, without: Mapping[str, float]) -> float:
+        """Let guards count as much as validation allows; how many times larger its errors are than without them."""
+        if self.valid is None or self.settings.solver.method == "ard":
+            return 1.0
+        assert self.train is not None
+        assert self.solution is not None
+        s, precision = self.solution, self.precision()
+        units = [unit for unit in _UNITS if unit <= self.unit]
+        tries = [ridge(self._guarded(self.train, unit), s.weights, precision, s.strength) for unit in units]
+        errors = misses(self.basis, self.data.valid, self.baseline, tries, "validation with guards").mean
+        worse = np.exp(score(errors) - score(np.array([without[name] for name in KINDS_OF_ERRORS])))
+        chosen = next((k for k in range(len(units)) if worse[k] <= _WORSE), len(units) - 1)
+        self.unit = units[chosen]
+        self._keep_validation(errors[chosen])
+        return float(worse[chosen])
+
+    def _validate(self, coefficients: Array) -> None:
+        self._keep_validation(misses(self.basis, self.data.valid, self.baseline, [coefficients]).mean[0])
+        self._show_validation()
+
+    def _keep_validation(self, errors: Array) -> None:
+        self.validation = dict(zip(KINDS_OF_ERRORS, map(float, errors), strict=True))
+
+    def _show_validation(self, when: str = "") -> None:
         shown = ", ".join(
             f"{name} {value:.3g} {unit}"
             for (name, value), unit in zip(self.validation.items(), ("meV/atom", "meV/Å", "GPa"), strict=True)
@@ -278,14 +321,14 @@ class LinearFit:
                 for e, v in product(_ENERGY_FACTORS if weights[0] else (1.0,), (1.0, 0.2) if weights[2] else (1.0,))
             ]
             found = [spectrum.solve(strength)] + [ridge(self.train, one, precision, strength) for one in tries[1:]]
-            errors = errors_of(self.basis, self.data.valid, self.baseline, found, "validation of weights")
-            best = tries[int(np.argmin(score(errors)))]
+            missed = misses(self.basis, self.data.valid, self.baseline, found, "validation of weights")
+            best = tries[int(np.argmin(sure_scores(missed, 0)))]
             if best != weights:
                 spectrum = Spectrum(self.train, best, precision)
                 strength = spectrum.best_strength()
         candidates = [spectrum.solution(strength * factor) for factor in _STRENGTHS]
-        errors = errors_of(self.basis, self.data.valid, self.baseline, [c.coefficients for c in candidates])
-        scores = score(errors)
+        missed = misses(self.basis, self.data.valid, self.baseline, [c.coefficients for c in candidates])
+        scores = sure_scores(missed, int(np.argmin(np.abs(np.log(_STRENGTHS)))))
         return candidates[int(np.flatnonzero(scores <= scores.min() + _TOLERANCE)[-1])]
 
     # -- what is written ----------------------------------------------------------------------------------------------
@@ -357,7 +400,10 @@ class LinearFit:
         return path
 
     def _add_posterior(self, model: ModelFile) -> None:
-        if not self.settings.solver.posterior or self.settings.solver.method == "ard":
+        if not self.settings.solver.posterior:
+            return
+        if self.settings.solver.method == "ard":
+            self.console.print('No posterior is kept with [solver] method = "ard".')
             return
         assert self.solution is not None
         if self.basis.columns > _LARGEST_POSTERIOR:
@@ -366,7 +412,7 @@ class LinearFit:
                 f"{_LARGEST_POSTERIOR} is the limit."
             )
             return
-        everything = self.everything
+        everything = self._guarded(self.everything)
         size, nz = self.basis.columns, len(self.basis.species)
         precision, strength = self.precision(), self.solution.strength
         # Given the energies of isolated atoms, which are not among the coefficients: what both are unsure of together
@@ -404,7 +450,20 @@ def _basis(settings: LinearSettings, data: DataSets) -> Basis:
 
 
 def score(errors: Array) -> Array:
-    """One number for errors of energy, forces and stress: the mean of their logarithms, stress counting a quarter."""
+    """One number for errors of energy, forces and stress, the last axis: their mean logarithm, stress a quarter."""
     parts = np.log(np.maximum(errors, 1e-12))
-    weights = np.where(np.isfinite(errors).any(axis=0), [1.0, 1.0, 0.25], 0.0)
-    return np.where(np.isnan(parts), 0.0, parts) @ weights / weights.sum()
+    weights = np.where(np.isfinite(errors), [1.0, 1.0, 0.25], 0.0)
+    return np.sum(np.where(np.isnan(parts), 0.0, parts) * weights, axis=-1) / np.maximum(weights.sum(axis=-1), 1e-12)
+
+
+def sure_scores(missed: Misses, usual: int) -> Array:
+    """Scores of sets of coefficients less that of the usual one, and one standard error higher: what they surely gain.
+
+    The error is the jackknife's over structures (Efron, Ann. Statist. 7, 1, 1979); a single one tells nothing.
+    """
+    structures, scores = len(missed.counts), score(missed.mean)
+    if structures == 1:
+        return np.where(np.arange(len(scores)) == usual, 0.0, np.inf)
+    without = score(missed.without_one)
+    error = np.sqrt((structures - 1) * np.var(without - without[:, usual, None], axis=0))
+    return scores - scores[usual] + error

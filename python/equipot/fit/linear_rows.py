@@ -140,19 +140,43 @@ def normal_equations(
     return equations.finish()
 
 
-def errors_of(
-    basis: Basis, dataset: DataSet, baseline: Baseline, coefficients: Sequence[Array], text: str = "validation"
-) -> Array:
-    """Mean absolute errors of several sets of coefficients: energy (meV/atom), forces (meV/Å), stress (GPa).
+@dataclass
+class Misses:
+    """Absolute errors of several sets of coefficients: energy (meV/atom), forces (meV/Å), stress (GPa).
 
-    Returns
-    -------
-    array, shape (sets, 3)
-        NaN where there are no labels.
+    Attributes
+    ----------
+    sums : array, shape (sets, structures, 3)
+    counts : array, shape (structures, 3)
+        Of labels; 0 where there are none.
     """
+
+    sums: Array
+    counts: Array
+
+    @property
+    def mean(self) -> Array:
+        """Mean absolute errors, shape (sets, 3); NaN where there are no labels."""
+        return _ratio(self.sums.sum(axis=1), self.counts.sum(axis=0))
+
+    @property
+    def without_one(self) -> Array:
+        """The same without each of the structures by turns, shape (structures, sets, 3)."""
+        sums, counts = self.sums.sum(axis=1)[None] - self.sums.swapaxes(0, 1), self.counts.sum(axis=0) - self.counts
+        return _ratio(sums, counts[:, None])
+
+
+def _ratio(sums: Array, counts: Array) -> Array:
+    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def misses(
+    basis: Basis, dataset: DataSet, baseline: Baseline, coefficients: Sequence[Array], text: str = "validation"
+) -> Misses:
+    """By how much several sets of coefficients miss the labels of a data set."""
     stacked = np.array(coefficients)
     labels = baseline.labels(dataset)
-    sums, counts = np.zeros((len(stacked), 3)), np.zeros(3)
+    sums, counts = np.zeros((len(stacked), len(dataset), 3)), np.zeros((len(dataset), 3))
     for indices, X in design_rows(basis, dataset, baseline.free, text):
         fitted = stacked @ X
         place = 0
@@ -170,24 +194,20 @@ def errors_of(
                 ),
             ):
                 if np.isfinite(y[part]).all() and scale > 0:
-                    sums[:, k] += wrong[:, part].sum(axis=1) * scale
-                    counts[k] += wrong[:, part].shape[1]
-    with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+                    sums[:, i, k] = wrong[:, part].sum(axis=1) * scale
+                    counts[i, k] = wrong[:, part].shape[1]
+    return Misses(sums, counts)
 
 
-def add_guards(equations: NormalEquations, basis: Basis, made: Sequence[Guard], baseline: Baseline) -> None:
-    """Guide the energy towards a repulsive wall where there are no data (see `equipot.fit.guards`).
-
-    Guards count as energies known to their tolerance, against 1 meV per atom for data, and not as rows.
-    """
+def guard_equations(basis: Basis, made: Sequence[Guard], baseline: Baseline) -> NormalEquations:
+    """The normal equations of guards (see `equipot.fit.guards`): energies in units of their tolerances, and no rows."""
+    equations = NormalEquations.empty(basis.columns + len(baseline.free))
     labels = baseline.labels([g.structure for g in made])
     for indices, X in design_rows(basis, [g.structure for g in made], baseline.free, "guards"):
         places = np.concatenate([[0], np.cumsum([7 + 3 * len(made[i].structure) for i in indices])[:-1]])
-        factor = 1e-3 / np.array([made[i].tolerance for i in indices])
+        factor = 1.0 / np.array([made[i].tolerance for i in indices])
         aims = np.array([labels[i][0] for i in indices])
         usable = np.isfinite(aims) & np.isfinite(X[:, places]).all(axis=0)
         equations.add(0, np.ascontiguousarray((X[:, places] * factor)[:, usable]), (aims * factor)[usable])
-        equations.rows[0] -= usable.sum()
-    if made:
-        equations.finish()
+    equations.rows[:] = 0
+    return equations.finish()

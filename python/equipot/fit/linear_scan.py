@@ -21,7 +21,7 @@ from equipot.data.plotting import COLOURS, figure, plain_log_ticks, save, styled
 from equipot.files import write_file
 from equipot.fit.linear_basis import LinearBasis
 from equipot.fit.linear_fit import LinearFit, score
-from equipot.fit.linear_rows import errors_of
+from equipot.fit.linear_rows import misses
 from equipot.modelfile import write_model
 from equipot.potential import load
 
@@ -81,7 +81,7 @@ def scan_sizes(fit: LinearFit, folder: Path) -> tuple[LinearBasis, Path | None]:
         fit.console.print(
             f"{b.channels} channels, l up to {b.l_max}, order {b.order}: {b.columns} coefficients solved."
         )
-    errors = errors_of(whole, fit.data.valid, fit.baseline, stacked, "validation of sizes")
+    errors = misses(whole, fit.data.valid, fit.baseline, stacked, "validation of sizes").mean
     scores = score(errors)
     sizes = []
     for one, b, error, value in zip(fits, parts, errors, scores.tolist(), strict=True):

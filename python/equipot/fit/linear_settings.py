@@ -40,7 +40,8 @@ class BasisSettings(Settings):
     repulsion : bool
         Add a fixed screened nuclear repulsion (ZBL) between atoms closer than the sum of their covalent radii, and
         guide the fit, within some eV, towards a repulsive wall in copies of structures that are compressed or in which
-        two atoms nearly meet.
+        two atoms nearly meet, and wherever it falls when atoms are put into the midst of others or on other lattices,
+        as far as errors of validation stay within 1.2 times what they are without.
     """
 
     channels_from: str | None = setting(None, example='"trained.equipot"')
@@ -72,8 +73,9 @@ class WeightSettings(Settings):
     virial : float
         Of virials (stress times volume), per eV/atom.
     search : bool
-        Also try 0.03 to 3 times `energy` and a fifth of `virial`, and keep what validates best. Stresses that do not
-        belong to the energies (too small a plane-wave basis) then lose their weight.
+        With [solver] method = "validation", also try 0.03 to 3 times `energy` and a fifth of `virial`, and keep what
+        surely validates better. Stresses that do not belong to the energies (too small a plane-wave basis) then lose
+        their weight.
     config_weights : table of float
         Factors for structures by config_type.
     """
@@ -104,7 +106,8 @@ class SolverSettings(Settings):
         In the end fit again to training and validation data together.
     posterior : bool
         Keep a factor of the posterior covariance in the model file (4 bytes per pair of coefficients; left out above
-        3000 of them): posterior.factor F with Σ = FᵀF, and posterior.columns (species, order, coupling, channel).
+        3000 of them and for "ard"): posterior.factor F with Σ = FᵀF, and posterior.columns (species, order, coupling,
+        channel).
     """
 
     method: Literal["validation", "bayes", "bayes-noise", "ard", "ridge"] = "validation"

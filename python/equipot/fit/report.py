@@ -18,16 +18,15 @@ import numpy as np
 from equipot import EquipotError, __version__, evaluate
 from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks, save, styled
 from equipot.data.structures import DataSet, Finding
-from equipot.evaluate import UNITS, Errors, ErrorTable, number
+from equipot.evaluate import Errors, ErrorTable, number
 from equipot.files import write_file
+from equipot.info import with_units
 from equipot.potential import Potential
-from equipot.units import GPA
+from equipot.units import ERROR_UNITS, FROM_LOG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# From eV/atom, eV/Å and eV/Å³, which logs are in, to the units of tables.
-_FROM_LOG = {"energy": 1e3, "forces": 1e3, "stress": GPA}
 _KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -161,9 +160,11 @@ def _errors(tables: Mapping[str, ErrorTable]) -> str:
 
 
 def _error_rows(groups: Sequence[tuple[str, Mapping[str, Errors]]]) -> str:
-    named = [name for name in UNITS if any(name in e.mae for _, rows in groups for e in rows.values())]
+    named = [name for name in ERROR_UNITS if any(name in e.mae for _, rows in groups for e in rows.values())]
     head = "".join(
-        f"<th>{name} {kind}<br><small>{_text(UNITS[name])}</small></th>" for name in named for kind in ("MAE", "RMSE")
+        f"<th>{name} {kind}<br><small>{_text(ERROR_UNITS[name])}</small></th>"
+        for name in named
+        for kind in ("MAE", "RMSE")
     )
     lines = []
     for heading, rows in groups:
@@ -188,17 +189,24 @@ def _details(name: str, table: ErrorTable) -> str:
             f"<td>{number(e.rmse['forces'])}</td></tr>"
             for symbol, e in table.species.items()
         )
-        unit = f"<br><small>{_text(UNITS['forces'])}</small>"
+        unit = f"<br><small>{_text(ERROR_UNITS['forces'])}</small>"
         parts.append(
             f"<table><tr><th>forces on</th><th>atoms</th><th>MAE{unit}</th><th>RMSE{unit}</th></tr>{lines}</table>"
         )
+    if table.worst_energies:
+        lines = "".join(
+            f"<tr><td>{_text(w['source'])}</td><td>{_text(w['config_type'])}</td><td>{number(w['error'])}</td></tr>"
+            for w in table.worst_energies
+        )
+        unit = f"<br><small>{_text(ERROR_UNITS['energy'])}</small>"
+        parts.append(f"<table><tr><th>worst energies</th><th>config_type</th><th>error{unit}</th></tr>{lines}</table>")
     if table.worst:
         lines = "".join(
             f"<tr><td>{_text(w['source'])}</td><td>{_text(w['config_type'])}</td><td>{number(w['rmse'])}</td>"
             f"<td>{number(w['largest'])}</td><td>{w['atom']} ({_text(w['species'])})</td></tr>"
             for w in table.worst
         )
-        unit = f"<br><small>{_text(UNITS['forces'])}</small>"
+        unit = f"<br><small>{_text(ERROR_UNITS['forces'])}</small>"
         parts.append(
             f"<table><tr><th>worst forces</th><th>config_type</th><th>RMSE{unit}</th><th>largest{unit}</th>"
             f"<th>on atom</th></tr>{lines}</table>"
@@ -235,8 +243,8 @@ def _findings(findings: Iterable[Finding]) -> str:
 
 
 def _without_tables(card: Mapping[str, Any], tables: Mapping[str, ErrorTable]) -> dict[str, Any]:
-    """A card without the errors that the tables have."""
-    further = {name: errors for name, errors in (card.get("errors") or {}).items() if name not in tables}
+    """A card without the errors that the tables have, and with the units of others."""
+    further = {name: errors for name, errors in with_units(card.get("errors") or {}).items() if name not in tables}
     return {key: value for key, value in card.items() if key != "errors"} | ({"errors": further} if further else {})
 
 
@@ -288,12 +296,12 @@ def learning_curve_picture(path: str | os.PathLike[str], log: Sequence[Mapping[s
     panels: list[tuple[str, str, dict[str, tuple[np.ndarray, np.ndarray]]]] = []
     if losses:
         panels.append(("loss", "loss", losses))
-    for quantity, factor in _FROM_LOG.items():
+    for quantity, factor in FROM_LOG.items():
         # Root mean squares are what is minimised; absolute errors are shown where there is nothing else.
         for kind in ("rmse", "mae"):
             mine = {n: (x, factor * y) for n, (x, y) in curves.items() if {quantity, kind} <= set(n.split("_"))}
             if mine:
-                panels.append((quantity, f"{kind.upper()} ({UNITS[quantity]})", mine))
+                panels.append((quantity, f"{kind.upper()} ({ERROR_UNITS[quantity]})", mine))
                 break
     if "learning_rate" in curves:
         panels.append(("learning rate", "rate", {"learning_rate": curves["learning_rate"]}))

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,11 +53,7 @@ class RunFolder:
             self._log: TextIO = open(path / "log.jsonl", "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise EquipotError(f"Cannot write to the run's folder '{path}': {error.strerror}.") from error
-        try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._log.close()
-            raise EquipotError(f"Another process is at work in the folder '{path}'.") from None
+        _lock(self._log, path)
         for left in path.glob(".*.tmp"):  # by a process that was killed while writing
             left.unlink(missing_ok=True)
         saved = path / "settings.toml"
@@ -97,7 +95,7 @@ class RunFolder:
         return load_checkpoint(path) if path.exists() else None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Add a line to the log."""
+        """Add a line to the log: errors are in eV/atom, eV/Å and eV/Å³, by which they are weighed in the loss."""
         try:
             self._log.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._log.flush()
@@ -154,6 +152,63 @@ class RunFolder:
             self.path.rmdir()
 
 
+def _lock(log: TextIO, path: Path) -> None:
+    """Keep other processes out of a run's folder, by its log."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        log.close()
+        raise EquipotError(f"Another process is at work in the folder '{path}'.") from None
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (path / "settings.toml").exists()
+
+
+@contextmanager
+def set_aside(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Make room for a new run: the folder of an old one gets another name, so that nothing in it is ever lost.
+
+    It gets its own back when the new run leaves nothing.
+
+    Raises
+    ------
+    EquipotError
+        When it is not the folder of a run, another process is at work in it, or it cannot be renamed.
+    """
+    if not path.is_dir() or not any(path.iterdir()):
+        yield
+        return
+    kept = _rename(path)
+    tell(f"The run that was in '{path}' is kept in '{kept}'.")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.rmdir()  # which it is not if there is anything in it
+        if not path.exists():
+            kept.rename(path)
+            tell(f"It is in '{path}' again, as the new one has left nothing.")
+        raise
+
+
+def _rename(path: Path) -> Path:
+    """Give the folder of a run the first name that is free: NAME.1, NAME.2, …"""
+    if not holds_run(path):
+        raise EquipotError(f"The folder '{path}' is not that of a run: name another with --folder.")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise EquipotError(f"The run's folder '{path}' is the one that you are in: call equipot from outside of it.")
+    kept = next(p for k in count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.{k}")))
+    try:
+        if (path / "log.jsonl").exists():  # of a linear fit there is none
+            with open(path / "log.jsonl", "a", encoding="utf-8") as log:
+                _lock(log, path)
+        return path.rename(kept)
+    except OSError as error:
+        raise EquipotError(f"The folder '{path}' cannot be renamed to '{kept}': {error.strerror}.") from error
+
+
 def check_folder(path: Path, *, resume: bool | None = None) -> None:
     """Refuse a folder that a run cannot have: a file, or, unless `resume`, one that holds something.
 
@@ -162,8 +217,16 @@ def check_folder(path: Path, *, resume: bool | None = None) -> None:
     if path.exists() and not path.is_dir():
         raise EquipotError(f"The run's folder '{path}' is a file: name another with 'folder' or --folder.")
     if path.exists() and any(path.iterdir()) and not resume:
-        first = "" if resume is None else "go on with the run in it with --resume, or "
-        raise EquipotError(f"The folder '{path}' is not empty: {first}name another with --folder.")
+        first = "" if resume is None else "go on with the run in it with --resume, "
+        raise EquipotError(
+            f"The folder '{path}' is not empty: {first}name another with --folder, or start anew with --again, which "
+            "keeps the old run under another name."
+        )
+    if resume and holds_run(path) and read_toml(path / "settings.toml").get("kind") == "linear":
+        raise EquipotError(
+            f"'{path}' is the folder of a linear fit, which takes seconds and is not resumed: start anew in it with "
+            "--again, or name another with --folder."
+        )
 
 
 def _check_same(saved: Settings, now: Settings, path: Path) -> None:
@@ -172,7 +235,7 @@ def _check_same(saved: Settings, now: Settings, path: Path) -> None:
         if key not in _FREE_TO_CHANGE and _moved(key, before.get(key)) != _moved(key, after.get(key)):
             raise EquipotError(
                 f"The run in '{path}' began with other settings: {key} was {json.dumps(before.get(key))} and is now "
-                f"{json.dumps(after.get(key))}. Set it back, or start anew with --folder."
+                f"{json.dumps(after.get(key))}. Set it back, or start anew with --again or --folder."
             )
 
 

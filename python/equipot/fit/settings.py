@@ -25,6 +25,11 @@ else:
 
 S = TypeVar("S", bound="Settings")
 
+# What other programs have a setting for.
+_DONE_WITHOUT = {"device": "fits run on the CPU"}
+# How alike names in different sections must be for one to be meant by the other.
+_ALIKE = 0.85
+
 
 class SettingsError(EquipotError, ValueError):
     """A setting that is misspelt, of the wrong type or out of range."""
@@ -86,8 +91,8 @@ class _Wrong(Exception):
 
 class _FieldError(SettingsError):
     def __init__(self, owner: str, name: str, problem: str) -> None:
-        super().__init__(f"{owner}: {name} {problem}.")
-        self.name, self.problem = name, problem
+        self.sentence = f"{name} {problem}{'' if problem.endswith('?') else '.'}"
+        super().__init__(f"{owner}: {self.sentence}")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -262,10 +267,18 @@ def descriptions(cls: type[Settings]) -> dict[str, str]:
     return found
 
 
-def nearest(word: str, known: list[str]) -> str | None:
-    """Find the name that a misspelt word most likely means."""
-    close = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=0.6)
+def nearest(word: str, known: list[str], alike: float = 0.6) -> str | None:
+    """Find the name that a misspelt word most likely means, `alike` from 0 for any to 1 for the same."""
+    close = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=alike)
     return next((k for k in known if k.lower() == close[0]), None) if close else None
+
+
+def advice(word: str, known: list[str], otherwise: str = "") -> str:
+    """End a sentence about a word that is not known: with the one that it most likely means, else with `otherwise`."""
+    close = nearest(word, known)
+    if close:
+        return f"; did you mean '{close}'?"
+    return f"; {otherwise}." if otherwise else "."
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -280,7 +293,7 @@ def _build(cls: type[S], table: Any, name: str, section: str, everywhere: list[t
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in fields:
-            raise SettingsError(f"{where}: there is no setting '{key}'; {_advice(key, list(fields), everywhere)}.")
+            raise SettingsError(f"{where}: there is no setting '{key}'; {_advice(key, list(fields), everywhere)}")
         inner = _section_type(hints[key])
         if inner is not None and value is not None and not isinstance(value, inner):
             value = _build(inner, value, name, f"{section}.{key}" if section else key, everywhere)
@@ -297,24 +310,28 @@ def _build(cls: type[S], table: Any, name: str, section: str, everywhere: list[t
     try:
         return cls(**values)
     except _FieldError as error:
-        raise SettingsError(f"{where}: {error.name} {error.problem}.") from None
+        raise SettingsError(f"{where}: {error.sentence}") from None
     except SettingsError as error:
-        raise SettingsError(f"{where}: {error}") from None
+        raise SettingsError(f"{where}: {str(error).removeprefix(f'[{section}] ')}") from None
 
 
 def _advice(key: str, known: list[str], everywhere: list[tuple[str, str]]) -> str:
+    if key in _DONE_WITHOUT:
+        return f"{_DONE_WITHOUT[key]}."
     elsewhere = [section for section, other in everywhere if other == key]
     if elsewhere:
-        places = " or ".join(f"[{s}]" if s else "the top of the file" for s in elsewhere)
-        return f"it belongs in {places}"
+        return f"it belongs in {' or '.join(map(_place, elsewhere))}."
     close = nearest(key, known)
     if close:
-        return f"did you mean '{close}' (known here: {', '.join(known)})"
-    other = nearest(key, [o for _, o in everywhere])
+        return f"did you mean '{close}'? Known here are {', '.join(known)}."
+    other = nearest(key, [o for _, o in everywhere], _ALIKE)
     if other:
-        section = next(s for s, o in everywhere if o == other)
-        return f"did you mean '{other}' in {f'[{section}]' if section else 'the top of the file'}"
-    return "known here are " + ", ".join(known)
+        return f"did you mean '{other}' in {_place(next(s for s, o in everywhere if o == other))}?"
+    return f"known here are {', '.join(known)}."
+
+
+def _place(section: str) -> str:
+    return f"[{section}]" if section else "the top of the file"
 
 
 def _walk(cls: type[Settings], section: str = "") -> Iterator[tuple[str, str]]:
@@ -359,7 +376,7 @@ def _converted(value: Any, hint: Any, limits: Mapping[str, float]) -> Any:
     if origin is Literal:
         if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
             close = nearest(value, [str(a) for a in args]) if isinstance(value, str) else None
-            hint_text = f"; did you mean '{close}'" if close else ""
+            hint_text = f"; did you mean '{close}'?" if close else ""
             raise _Wrong(f"must be {_alternatives(args)}, not {_shown(value)}{hint_text}")
         return value
     if origin is tuple:

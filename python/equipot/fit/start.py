@@ -18,7 +18,7 @@ from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
 from equipot.fit.losses import Labels
 from equipot.fit.objective import Graphs, Objective, Source, Weighted
-from equipot.fit.settings import nearest
+from equipot.fit.settings import advice
 from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import ModelFile, read_model, write_model
 
@@ -212,9 +212,8 @@ def _head_of(model: ModelFile, name: str | None) -> str:
             raise EquipotError(f"[start] head: the model has several heads, name one of {', '.join(heads)}.")
         return heads[0]
     if name not in heads:
-        close = nearest(name, heads)
-        advice = f"did you mean '{close}'" if close else f"it has {', '.join(heads)}"
-        raise EquipotError(f"[start] head: the model has no head '{name}'; {advice}.")
+        end = advice(name, heads, f"it has {', '.join(heads)}")
+        raise EquipotError(f"[start] head: the model has no head '{name}'{end}")
     return name
 
 

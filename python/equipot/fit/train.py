@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ import numpy as np
 from equipot import _equipot
 from equipot.data import DataSet
 from equipot.data.progress import without_bars
+from equipot.data.structures import counted
 from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
 from equipot.fit.interrupts import wish_to_stop
-from equipot.fit.runfolder import RunFolder, check_folder
+from equipot.fit.runfolder import RunFolder, check_folder, holds_run, set_aside
 from equipot.fit.settings import SettingsError, gather
 from equipot.fit.side_by_side import side_by_side
 from equipot.fit.teachers import Teachers, teach, write_taught
@@ -32,6 +34,7 @@ def train(
     folder: str | Path | None = None,
     *,
     resume: bool = False,
+    again: bool = False,
     sets: DataSets | None = None,
     quiet: bool = False,
     **sections: Any,
@@ -43,9 +46,11 @@ def train(
     settings : TrainSettings, mapping or path, optional
         The settings, or a TOML file with them (see ``equipot fit --example``).
     folder : path-like, optional
-        The run's folder, instead of that in the settings. It must not hold anything unless `resume`.
+        The run's folder, instead of that in the settings. It must not hold anything unless `resume` or `again`.
     resume : bool
         Go on with the run in the folder, from its last checkpoint.
+    again : bool
+        Start anew where there is a run already, whose folder is kept under another name.
     sets : DataSets, optional
         Data in memory, instead of the files of [data].
     quiet : bool
@@ -56,7 +61,8 @@ def train(
     Returns
     -------
     pathlib.Path
-        The model file with the best loss on the validation set. Beside it lie the log, tables of errors, pictures and
+        The model file with the best loss on the validation set. Beside it lie tables of errors, in meV/atom, meV/Å and
+        GPa (``errors.json``), the log of errors, in eV/atom, eV/Å and eV/Å³ (``log.jsonl``), pictures and
         ``report.html``.
 
     Raises
@@ -70,9 +76,13 @@ def train(
     if chosen.threads:
         set_threads(chosen.threads)
     display = Display(quiet=quiet)
-    # read before the folder is made: a mistake in the data leaves nothing behind
-    check_folder(path, resume=resume)
-    with without_bars(quiet):
+    if again and resume:
+        raise SettingsError("--again starts a new run and --resume goes on with the old one: choose one of them.")
+    with set_aside(path, display.note) if again else nullcontext(), without_bars(quiet):
+        check_folder(path, resume=resume)
+        if resume and not holds_run(path):
+            display.note(f"There is no run in '{path}' to resume: a new one starts.")
+        # read before the folder is made: a mistake in the data leaves nothing behind
         data = sets if sets is not None else read_sets(chosen.data, chosen.seed)
         run_folder = RunFolder(path, chosen, resume)
         try:
@@ -116,7 +126,7 @@ def _teach(
             )
             for k in range(1, count + 1)
         }
-        display.note(f"\nTraining {count} teachers, {at_once} at a time …")
+        display.note(f"\nTraining {counted(count, 'teacher')}, {at_once} at a time …")
         with folder.beginning():
             trained = side_by_side(
                 runs, untested, at_once, [f"Teacher {k}" for k in range(1, count + 1)], display, stopped
@@ -125,14 +135,15 @@ def _teach(
         if unfinished or len(trained) < count:
             return (unfinished or [one.model for one in trained])[0]
         paths += [one.model for one in trained]
-    display.note(f"\nDynamics with the mean of {len(paths)} teachers, to label structures that the data lack …")
+    mean = f"the mean of {len(paths)} teachers" if len(paths) > 1 else "one teacher"
+    display.note(f"\nDynamics with {mean}, to label structures that the data lack …")
     made = teach(Teachers(paths, settings.precision), data.train, settings.teachers, settings.seed, stopped)
     if made is None:
         display.note(f"Stopped by {stopped()} before anything was taught; go on with --resume.")
         return paths[-1]
     spread = 1e3 * np.array([one.spread for one in made])
     display.note(
-        f"{len(made)} structures, on whose forces the teachers differ from their mean by "
+        f"{counted(len(made), 'structure')}, on whose forces the teachers differ from their mean by "
         f"{np.sqrt(np.mean(spread**2)):.3g} meV/Å, by {spread.max():.3g} on one ('spread' in {folder.taught.name})."
     )
     write_taught(folder.taught, made)

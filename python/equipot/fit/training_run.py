@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError, __version__
 from equipot.data import DataSet
+from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, scales_as_drawn, trainable
 from equipot.fit.crystals import Crystals
@@ -31,11 +32,12 @@ from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Obj
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
 from equipot.fit.runfolder import RunFolder
 from equipot.fit.searches import Search
-from equipot.fit.settings import nearest, to_dict
+from equipot.fit.settings import advice, to_dict
 from equipot.fit.start import again, begin, cutoff_of, free_energies, replayed
 from equipot.fit.teachers import read_taught
 from equipot.fit.training_settings import TrainSettings
 from equipot.modelfile import read_model, write_model
+from equipot.units import FROM_LOG
 
 Array = NDArray[np.float64]
 
@@ -147,10 +149,10 @@ class TrainingRun:
         self.speed_atoms = 0
         guards_made = int(self.objective.guards.sum())
         display.note(
-            f"{len(self.weights):,} weights to train; {len(labels)} structures with {int(labels.atoms.sum()):,} "
-            f"atoms and {source.graphs.average_neighbors:.1f} neighbours each; "
-            f"{f'{guards_made} guards, by turns; ' if guards_made else ''}"
-            f"validating on {len(self.validation)} structures."
+            f"{len(self.weights):,} weights to train; {counted(len(labels), 'structure')} with "
+            f"{counted(int(labels.atoms.sum()), 'atom')} and {source.graphs.average_neighbors:.1f} neighbours each; "
+            f"{counted(guards_made, 'guard') + ', by turns; ' if guards_made else ''}"
+            f"validating on {counted(len(self.validation), 'structure')}."
         )
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
@@ -405,7 +407,7 @@ class TrainingRun:
             "title": card.get("title") or " ".join(chemical_symbols[z] for z in self.data.train.species),
             "created_by": f"equipot {__version__}",
             "data": {"files": files, "structures": len(self.data.train), "atoms": int(self.data.train.atoms)},
-            "errors": {"validation": _rounded(errors.means())},
+            "errors": {"valid": _of_card(errors.means())},
             "training": {"epoch": self.epoch, "seed": self.settings.seed},
         }
         model.meta["card"] = card
@@ -463,7 +465,11 @@ class TrainingRun:
         self.objective, self.turns = self._assemble()
         self.records = self.folder.keep_log(self.epoch)
         self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
-        self.display.note(f"Going on from epoch {self.epoch + 1}.")
+        if self.unfinished:
+            self.display.note(f"Going on from epoch {self.epoch + 1}.")
+        else:
+            limit = "patience" if self.ended else "epochs"
+            self.display.note(f"This run was finished after epoch {self.epoch}; raise {limit} to train further.")
 
     def finish(self) -> None:
         """Test the best model and write tables, pictures and the report."""
@@ -479,7 +485,8 @@ class TrainingRun:
             )
         holes = sum(len(search.guards) for search in self.searches)
         if holes:
-            self.display.note(f"Looking for holes found {holes} structures in some, which were trained on as guards.")
+            found = counted(holes, "structure in one, which was", "structures in some, which were")
+            self.display.note(f"Looking for holes found {found} trained on as guards.")
         parts = {"train": self.data.train, "valid": self.data.valid, "test": self.data.test}
         if self.data.valid is self.data.train:
             del parts["valid"]
@@ -511,10 +518,9 @@ def _bound(train: DataSet, display: Watcher) -> DataSet:
     """Leave free atoms out: a model that counts from the mean energy of the data is wrong for them from the start."""
     bound = [i for i, structure in enumerate(train) if not structure.is_isolated_atom]
     if 0 < len(bound) < len(train):
-        display.note(
-            f"{len(train) - len(bound)} isolated atoms gave their energies and are not trained on: [model] shift = "
-            '"mean" is not meant for them.'
-        )
+        one, several = "isolated atom gave its energy and is", "isolated atoms gave their energies and are"
+        free = counted(len(train) - len(bound), one, several)
+        display.note(f'{free} not trained on: [model] shift = "mean" is not meant for them.')
         return train.subset(bound)
     return train
 
@@ -546,11 +552,8 @@ def _check_labels(labels: Labels, settings: TrainSettings, display: Watcher) -> 
         raise EquipotError("All structures have the weight 0: look at [loss] config_weights.")
     unknown = [t for t in settings.loss.config_weights if t not in labels.config_types]
     if unknown:
-        close = nearest(unknown[0], labels.config_types)
-        raise EquipotError(
-            f"[loss] config_weights: no structure has the config_type '{unknown[0]}'; "
-            f"{f'did you mean {close!r}' if close else 'there are ' + ', '.join(labels.config_types)}."
-        )
+        end = advice(unknown[0], labels.config_types, f"there are {', '.join(labels.config_types)}")
+        raise EquipotError(f"[loss] config_weights: no structure has the config_type '{unknown[0]}'{end}")
 
 
 def _fingerprint(*sets: DataSet) -> str:
@@ -564,5 +567,6 @@ def _fingerprint(*sets: DataSet) -> str:
     return digest.hexdigest()
 
 
-def _rounded(means: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.6g}") for name, value in means.items()}
+def _of_card(means: Mapping[str, float]) -> dict[str, float]:
+    """Errors as a card has them."""
+    return {name: float(f"{FROM_LOG[name.split('_')[0]] * value:.6g}") for name, value in means.items()}
