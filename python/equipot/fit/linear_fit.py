@@ -49,7 +49,7 @@ _STRENGTHS = 10.0 ** np.arange(-3, 6.5, 0.5)
 _TOLERANCE = 0.005
 # Factors of the weight of energies that are tried; the given one first.
 _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
-_GUARDS = 60  # before any hole is found
+_GUARDS = 300  # before any hole is found
 # What a guard that is missed by its tolerance counts as, eV per atom of an energy of the data: the first of these with
 # which errors of validation are at most this many times larger. A small basis has not room for everything.
 _UNITS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)

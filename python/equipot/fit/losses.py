@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_GUARD = 0.01  # eV/Å, the error that a guard missed by its tolerance counts as
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -33,6 +31,8 @@ class Weights:
         Energies count per atom.
     huber : float
         Errors beyond this count linearly; 0 never.
+    guard : float
+        The error of forces that a guard missed by its tolerance counts as, eV/Å.
     """
 
     energy: float = 10.0
@@ -40,6 +40,7 @@ class Weights:
     stress: float = 1000.0
     per_atom: bool = True
     huber: float = 0.0
+    guard: float = 0.01
 
 
 @dataclass
@@ -243,7 +244,7 @@ def loss(
 
     Energies and stresses are averaged over structures and forces over atoms, whether or not they are labelled: a
     missing label counts as an error of zero, so that the loss over all data is the mean of the losses of its batches.
-    Energies outside a guard's bounds cost, in units of its tolerance, what forces do in units of 10 meV/Å, linear
+    Energies outside a guard's bounds cost, in units of its tolerance, what forces do in units of `guard`, linear
     beyond one.
 
     Parameters
@@ -271,7 +272,7 @@ def loss(
         within = np.clip(energy[bound], labels.energy[bound], labels.highest[bound])
         cost, slope = _penalty(energy[bound], within, unit, 1.0)
         e[bound], e_bar[bound] = cost, slope * per[bound] / unit
-        e_scale[bound] = (weights.forces or weights.energy) * _GUARD**2 * labels.weight[bound] / structures
+        e_scale[bound] = (weights.forces or weights.energy) * weights.guard**2 * labels.weight[bound] / structures
     f, f_bar = _penalty(forces, labels.forces, np.ones((1, 1)), weights.huber)
     s, s_bar = _penalty(virial, labels.virial, volume[:, None, None], weights.huber)
     f_scale = weights.forces * atom_weight / (3 * atoms)

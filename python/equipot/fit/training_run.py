@@ -20,6 +20,7 @@ from equipot.data import DataSet
 from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, scales_as_drawn, trainable
+from equipot.fit.bonds import covalent
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
@@ -42,6 +43,9 @@ from equipot.units import FROM_LOG
 Array = NDArray[np.float64]
 
 _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
+# What a guard missed by its tolerance counts as, eV/Å: where there are covalent bonds, which the data never break, and
+# elsewhere. Crystals keep out of holes with the less, and more costs their errors a fifth.
+_COUNTS_BONDED, _COUNTS = 0.01, 0.003
 # Guards take turns among the epochs, which have one for so many structures, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
 # Rounds of searches for holes, after the first epochs; their evaluations as a part of those of training, which cost ten
@@ -84,8 +88,11 @@ class TrainingRun:
         source.head = self.head = start.head
         sources: list[Source] = [source]
         self.searches: list[Search] = []
+        self.guard_counts = _COUNTS
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
+            pairs = np.array([kind for kind in nearest_atoms if kind[2] == 1], dtype=np.int64).reshape(-1, 3)
+            self.guard_counts = _COUNTS_BONDED if covalent(pairs[:, 0], pairs[:, 1]).any() else _COUNTS
             alone = molecules(data.train, settings.seed)
             known = [*data.train, *(guard.structure for guard in alone)]
             made = guards(
@@ -171,7 +178,7 @@ class TrainingRun:
         """Weights of the loss in the present phase."""
         loss, part = self.settings.loss, self.settings.second_phase
         chosen = loss if self.phase == 1 else part
-        return Weights(chosen.energy, chosen.forces, chosen.stress, loss.energy_per_atom, loss.huber)
+        return Weights(chosen.energy, chosen.forces, chosen.stress, loss.energy_per_atom, loss.huber, self.guard_counts)
 
     @property
     def phase_end(self) -> int:
