@@ -44,8 +44,10 @@ def bonds(atoms: Atoms) -> tuple[Indices, Indices, NDArray[np.float64]]:
 def unwrapped(atoms: Atoms) -> tuple[Indices, NDArray[np.float64]] | None:
     """Which molecule each atom is of, and positions, Å, with which no face of the cell cuts one.
 
-    None where something is bound to its own images, as in most crystals.
+    None where something is bound to its own images, as in most crystals, and where there are metals.
     """
+    if not np.isin(atoms.numbers, NONMETALS).all():
+        return None
     i, j, D = bonds(atoms)
     _, owner = connected_components(matrix(len(atoms), i, j), directed=False)
     positions = np.full((len(atoms), 3), np.nan)

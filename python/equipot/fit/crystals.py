@@ -20,7 +20,7 @@ from ase.build import bulk
 from numpy.typing import NDArray
 
 from equipot.data import Structure
-from equipot.fit.bonds import NONMETALS, unwrapped
+from equipot.fit.bonds import unwrapped
 from equipot.fit.descents import Descent, Descents
 from equipot.fit.guards import Guard, compression, raised, stiffness
 
@@ -110,14 +110,10 @@ def _phases(dataset: Sequence[Structure]) -> list[_Phase]:
         lowest = min(structures, key=lambda s: (s.energy or 0.0) / len(s))
         assert lowest.energy is not None
         calm = lowest.forces is not None and np.sqrt(np.mean(np.square(lowest.forces))) < _AT_REST
-        if len(formula) <= _LARGEST_UNIT and calm and not _molecular(lowest.atoms):
+        # Molecules may lie closer in a crystal that the data have not.
+        if len(formula) <= _LARGEST_UNIT and calm and unwrapped(lowest.atoms) is None:
             volume = lowest.atoms.get_volume() / len(lowest)
             found.append(
                 _Phase(formula, lowest.energy / len(lowest), volume, stiffness(structures), lowest.config_type)
             )
     return found
-
-
-def _molecular(atoms: Atoms) -> bool:
-    """Whether it is a gas or consists of molecules, which may lie closer in a crystal."""
-    return bool(np.isin(atoms.numbers, NONMETALS).all()) and unwrapped(atoms) is not None

@@ -18,7 +18,7 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from equipot.data import Structure
-from equipot.fit.bonds import NONMETALS, Indices, bonds, unwrapped
+from equipot.fit.bonds import Indices, bonds, unwrapped
 from equipot.fit.guards import Guard
 
 Array = NDArray[np.float64]
@@ -71,8 +71,6 @@ def molecules(dataset: Sequence[Structure], seed: int) -> list[Guard]:
 def _parts(structure: Structure) -> _Parts | None:
     """The molecules of a structure, if it consists of molecules."""
     atoms = structure.atoms
-    if not np.isin(atoms.numbers, NONMETALS).all():
-        return None
     found = unwrapped(atoms)
     if found is None:
         return None
