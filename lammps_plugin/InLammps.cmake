@@ -23,7 +23,7 @@ set_source_files_properties(${equipot_sources} PROPERTIES COMPILE_OPTIONS "-fmac
 add_subdirectory("${equipot_plugin_folder}/.." equipot EXCLUDE_FROM_ALL)
 
 cmake_language(DEFER CALL target_sources lammps PRIVATE ${equipot_sources})
-cmake_language(DEFER CALL target_include_directories lammps PRIVATE 
+cmake_language(DEFER CALL target_include_directories lammps PRIVATE
     "${equipot_plugin_folder}" "${equipot_plugin_folder}/.." "${equipot_plugin_folder}/../src")
 cmake_language(DEFER CALL target_link_libraries lammps PRIVATE "$<BUILD_INTERFACE:equipot>")
 cmake_language(DEFER CALL target_compile_features lammps PRIVATE cxx_std_20)

@@ -192,6 +192,36 @@ class _Slope:
         return tuple(dataset[int(pairs.first[i])].source for i in self.pairs[:3])
 
 
+@dataclass(frozen=True)
+class _Labels:
+    """Labels that energies are compared with: how they are spoken of, and which slopes are fine."""
+
+    topic: str
+    name: str
+    structures: str
+    fine: tuple[float, float]
+    unknown: str
+    advice: str
+
+
+_FORCES = _Labels(
+    "energy units",
+    "forces",
+    "similar structures",
+    (0.6, 1.5),
+    "they seem to be in different units or from different calculations",
+    "eV, and eV/Å for minus the gradient, are expected: convert them, or name the right keys",
+)
+_STRESSES = _Labels(
+    "stress",
+    "stresses",
+    "strained structures",
+    (0.7, 1.4),
+    "they seem to be in another unit or from another calculation",
+    "convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
+)
+
+
 def _by_ratio(change: NDArray[np.float64], foretold: NDArray[np.float64], usable: NDArray[np.bool_]) -> _Slope | None:
     """The median of change / foretold over the larger half of the usable pairs; None where it scatters widely."""
     size = np.abs(foretold[usable])
@@ -241,33 +271,13 @@ def _energies_and_forces(dataset: DataSet, pairs: Pairs) -> Finding | None:
 
 def _judge_forces(dataset: DataSet, pairs: Pairs, slope: _Slope, of_totals: _Slope | None) -> Finding:
     """Judge the slope of energies over forces; `of_totals` is the slope if the energies are per atom."""
-    count = len(slope.pairs)
-    if 0.6 < slope.value < 1.5:
-        return Finding(
-            "ok",
-            "energy units",
-            f"energies follow the forces in {count} pairs of similar structures ({slope.value:.2f} of what they "
-            "predict)",
-        )
     guesses = _units_of_energies_and_forces(slope)
     if of_totals is not None and 1 / _MOST_APART < abs(of_totals.value) < _MOST_APART and abs(slope.value) < 0.5:
         guesses.insert(0, "the energies seem to be per atom")
     guess = ", or ".join(guesses)
     if slope.value < 0:
         guess = "the forces have the opposite sign (they are gradients)" + (f", and {guess}" if guess else "")
-    severity = slope.severity(bool(guess))
-    return Finding(
-        severity,
-        "energy units",
-        f"energy differences between similar structures are {slope.value:.3g} times those that the forces predict "
-        + _verdict(
-            severity,
-            count,
-            guess or "they seem to be in different units or from different calculations",
-            "eV, and eV/Å for minus the gradient, are expected: convert them, or name the right keys",
-        ),
-        slope.sources(dataset, pairs),
-    )
+    return _judge(dataset, pairs, slope, _FORCES, guess)
 
 
 def _units_of_energies_and_forces(slope: _Slope) -> list[str]:
@@ -278,12 +288,21 @@ def _units_of_energies_and_forces(slope: _Slope) -> list[str]:
     return [name for name in names if apart[name] < np.log(slope.within)] or nearest
 
 
-def _verdict(severity: Severity, count: int, guess: str, advice: str) -> str:
-    """The end of a sentence about a slope other than one."""
+def _judge(dataset: DataSet, pairs: Pairs, slope: _Slope, labels: _Labels, guess: str) -> Finding:
+    """Say what a slope means, where `guess` is what explains one that is wrong, or ""."""
+    count = len(slope.pairs)
+    least, most = labels.fine
+    if least < slope.value < most:
+        text = f"energies follow the {labels.name} in {count} pairs of {labels.structures}"
+        return Finding("ok", labels.topic, f"{text} ({slope.value:.2f} of what they predict)")
+    severity = slope.severity(bool(guess))
+    text = f"energy differences between {labels.structures} are {slope.value:.3g} times those that the {labels.name} "
     if severity == "note":
-        return f"in {count} pairs, which are too few to tell whether something is wrong"
-    few = "" if severity == "error" or count >= _CERTAIN else ", which are few"
-    return f"({count} pairs{few}): {guess}; {advice}"
+        text += f"predict in {count} pairs, which are too few to tell whether something is wrong"
+    else:
+        few = "" if severity == "error" or count >= _CERTAIN else ", which are few"
+        text += f"predict ({count} pairs{few}): {guess or labels.unknown}; {labels.advice}"
+    return Finding(severity, labels.topic, text, slope.sources(dataset, pairs))
 
 
 def _roughly(change: NDArray[np.float64], foretold: NDArray[np.float64], size: NDArray[np.float64]) -> Finding | None:
@@ -346,29 +365,9 @@ def _judge_stresses(dataset: DataSet, pairs: Pairs) -> Finding | None:
     slope = _by_ratio(pairs.change - pairs.by_forces, pairs.by_virial, known) if known.sum() >= 5 else None
     if slope is None:
         return None
-    count = len(slope.pairs)
-    if 0.7 < slope.value < 1.4:
-        return Finding(
-            "ok",
-            "stress",
-            f"energies follow the stresses in {count} pairs of strained structures ({slope.value:.2f} of what they "
-            "predict)",
-        )
     # These units are far apart.
     guess = unit_of_stress(1 / slope.value, 2.0) or (OPPOSITE_STRESS if slope.value < 0 else "")
-    severity = slope.severity(bool(guess))
-    return Finding(
-        severity,
-        "stress",
-        f"energy differences between strained structures are {slope.value:.3g} times those that the stresses predict "
-        + _verdict(
-            severity,
-            count,
-            guess or "they seem to be in another unit or from another calculation",
-            "convert it to eV/Å³ with tension positive (or virials in eV), or leave it out",
-        ),
-        slope.sources(dataset, pairs),
-    )
+    return _judge(dataset, pairs, slope, _STRESSES, guess)
 
 
 def _stiffness(dataset: DataSet) -> Finding | None:

@@ -274,11 +274,10 @@ def _evenly(bulk: Sequence[Structure], volumes: NDArray[np.float64], rng: np.ran
 
 def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float, float]:
     """What it costs to compress a structure to so much of its volume, and what that is known to besides a fifth, eV."""
-    n, i, j = len(structure), *bonds(structure.atoms)[:2]
-    known, before = _SQUEEZE_UNKNOWN, 1.0
+    n, known, before = len(structure), _SQUEEZE_UNKNOWN, 1.0
     if structure.virial is not None:
-        pressures = stiff * -_VOLUMES * np.gradient(compression(_VOLUMES, 1.0), _VOLUMES)  # times volume
-        before = float(np.interp(-np.trace(structure.virial) / (3 * n), -pressures, _VOLUMES))
+        before = float(np.interp(-np.trace(structure.virial) / (3 * n * stiff), -_PRESSURES, _VOLUMES))
+        i, j, _ = bonds(structure.atoms)
         if not covalent(structure.atoms.numbers[i], structure.atoms.numbers[j]).any():
             known = _SQUEEZE_KNOWN
     return n * (compression(before * volume, stiff) - compression(before, stiff)), n * known
@@ -316,6 +315,10 @@ def compression(volume: Volume, stiff: float) -> Volume:
     """
     x = volume ** (-2 / 3)
     return 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
+
+
+# Times volume, for a stiffness of one.
+_PRESSURES = -_VOLUMES * np.gradient(compression(_VOLUMES, 1.0), _VOLUMES)
 
 
 def _wall(atoms: Atoms, apart: Bonds | None, limits: Mapping[Contact, float]) -> float:

@@ -37,6 +37,7 @@ from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesi
 from equipot.fit.trained_basis import TrainedBasis
 from equipot.modelfile import ModelFile, write_model
 from equipot.potential import load
+from equipot.units import ERROR_UNITS
 
 Array = NDArray[np.float64]
 
@@ -54,7 +55,6 @@ _GUARDS = 300  # before any hole is found
 # which errors of validation are at most this many times larger. A small basis has not room for everything.
 _UNITS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 _WORSE = 1.2
-KINDS_OF_ERRORS = ("energy", "forces", "stress")
 _ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
 
 
@@ -250,7 +250,8 @@ class LinearFit:
                 self.guards, self.unit, self.validation, worse = before
                 break
             filled += len(found)
-        self.solution = self._again(self.solution)
+        else:
+            self.solution = self._again(self.solution)
         if self.validation:
             self._show_validation(", with guards")
         if filled:
@@ -289,7 +290,7 @@ class LinearFit:
         units = [unit for unit in _UNITS if unit <= self.unit]
         tries = [ridge(self._guarded(self.train, unit), s.weights, precision, s.strength) for unit in units]
         errors = misses(self.basis, self.data.valid, self.baseline, tries, "validation with guards").mean
-        worse = np.exp(score(errors) - score(np.array([without[name] for name in KINDS_OF_ERRORS])))
+        worse = np.exp(score(errors) - score(np.array([without[name] for name in ERROR_UNITS])))
         chosen = next((k for k in range(len(units)) if worse[k] <= _WORSE), len(units) - 1)
         self.unit = units[chosen]
         self._keep_validation(errors[chosen])
@@ -300,13 +301,11 @@ class LinearFit:
         self._show_validation()
 
     def _keep_validation(self, errors: Array) -> None:
-        self.validation = dict(zip(KINDS_OF_ERRORS, map(float, errors), strict=True))
+        self.validation = dict(zip(ERROR_UNITS, map(float, errors), strict=True))
 
     def _show_validation(self, when: str = "") -> None:
         shown = ", ".join(
-            f"{name} {value:.3g} {unit}"
-            for (name, value), unit in zip(self.validation.items(), ("meV/atom", "meV/Å", "GPa"), strict=True)
-            if np.isfinite(value)
+            f"{name} {value:.3g} {ERROR_UNITS[name]}" for name, value in self.validation.items() if np.isfinite(value)
         )
         self.console.print(f"Mean absolute errors of the validation data{when}: {shown}.")
 
