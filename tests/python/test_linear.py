@@ -29,9 +29,10 @@ from equipot.fit.guards import shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.linear import linear
 from equipot.fit.linear_basis import LinearBasis
-from equipot.fit.linear_fit import LinearFit, score, sure_scores
-from equipot.fit.linear_rows import Baseline, Misses, design_rows, misses, normal_equations
+from equipot.fit.linear_fit import LinearFit
+from equipot.fit.linear_rows import Baseline, design_rows, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
+from equipot.fit.scores import Misses, score, sure_scores
 from equipot.fit.settings import SettingsError, build, read_toml, to_toml
 from equipot.fit.solvers import NormalEquations, Spectrum, ard, bayesian, ridge
 from equipot.modelfile import read_model, write_model

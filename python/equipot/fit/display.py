@@ -210,10 +210,14 @@ class _Clock:
 def _line(record: Mapping[str, Any], left: str) -> str:
     train = "" if record.get("train_loss") is None else f"train loss {record['train_loss']:.5g}  "
     return (
-        f"epoch {record['epoch']:4d}  {train}valid loss {record['valid_loss']:.5g}  "
+        f"{_when(record):>10}  {train}valid loss {record['valid_loss']:.5g}  "
         f"RMSE {_all_errors(record['valid'])}  rate {record['learning_rate']:.2g}  "
         f"{record['atoms_per_second']:,.0f} atoms/s  {left}{'  best' if record.get('best') else ''}"
     )
+
+
+def _when(record: Mapping[str, Any]) -> str:
+    return "refined" if record.get("phase") == 3 else f"epoch {record['epoch']:4d}"
 
 
 def _all_errors(means: Mapping[str, float]) -> str:
@@ -223,7 +227,7 @@ def _all_errors(means: Mapping[str, float]) -> str:
 def _cells(record: Mapping[str, Any], means: Mapping[str, float]) -> list[str]:
     train = record.get("train_loss")
     return [
-        str(record["epoch"]),
+        _when(record).removeprefix("epoch"),
         "" if train is None else f"{train:.4g}",
         f"{record['valid_loss']:.4g}",
         *_errors(means),

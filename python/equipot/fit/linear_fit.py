@@ -27,10 +27,11 @@ from equipot.fit.datasets import DataSets
 from equipot.fit.guards import Guard, guards, shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.linear_basis import Basis, LinearBasis
-from equipot.fit.linear_rows import Baseline, Misses, guard_equations, misses, normal_equations
+from equipot.fit.linear_rows import Baseline, guard_equations, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.objective import SHORTEST
 from equipot.fit.report import compare, write_report
+from equipot.fit.scores import score, sure_scores
 from equipot.fit.searches import Search
 from equipot.fit.settings import SettingsError, to_dict
 from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
@@ -446,23 +447,3 @@ def _basis(settings: LinearSettings, data: DataSets) -> Basis:
         repulsion=chosen.repulsion,
         seed=settings.seed,
     )
-
-
-def score(errors: Array) -> Array:
-    """One number for errors of energy, forces and stress, the last axis: their mean logarithm, stress a quarter."""
-    parts = np.log(np.maximum(errors, 1e-12))
-    weights = np.where(np.isfinite(errors), [1.0, 1.0, 0.25], 0.0)
-    return np.sum(np.where(np.isnan(parts), 0.0, parts) * weights, axis=-1) / np.maximum(weights.sum(axis=-1), 1e-12)
-
-
-def sure_scores(missed: Misses, usual: int) -> Array:
-    """Scores of sets of coefficients less that of the usual one, and one standard error higher: what they surely gain.
-
-    The error is the jackknife's over structures (Efron, Ann. Statist. 7, 1, 1979); a single one tells nothing.
-    """
-    structures, scores = len(missed.counts), score(missed.mean)
-    if structures == 1:
-        return np.where(np.arange(len(scores)) == usual, 0.0, np.inf)
-    without = score(missed.without_one)
-    error = np.sqrt((structures - 1) * np.var(without - without[:, usual, None], axis=0))
-    return scores - scores[usual] + error

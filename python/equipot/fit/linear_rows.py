@@ -14,6 +14,7 @@ from equipot.data import DataSet, Structure
 from equipot.data.progress import progress_bar
 from equipot.fit.guards import Guard
 from equipot.fit.linear_basis import Basis
+from equipot.fit.scores import Misses
 from equipot.fit.solvers import NormalEquations
 from equipot.units import GPA, VOIGT
 
@@ -138,36 +139,6 @@ def normal_equations(
             if mine.any():
                 equations.add(k, np.ascontiguousarray(X[:, mine] * factor[mine]), y[mine] * factor[mine])
     return equations.finish()
-
-
-@dataclass
-class Misses:
-    """Absolute errors of several sets of coefficients: energy (meV/atom), forces (meV/Å), stress (GPa).
-
-    Attributes
-    ----------
-    sums : array, shape (sets, structures, 3)
-    counts : array, shape (structures, 3)
-        Of labels; 0 where there are none.
-    """
-
-    sums: Array
-    counts: Array
-
-    @property
-    def mean(self) -> Array:
-        """Mean absolute errors, shape (sets, 3); NaN where there are no labels."""
-        return _ratio(self.sums.sum(axis=1), self.counts.sum(axis=0))
-
-    @property
-    def without_one(self) -> Array:
-        """The same without each of the structures by turns, shape (structures, sets, 3)."""
-        sums, counts = self.sums.sum(axis=1)[None] - self.sums.swapaxes(0, 1), self.counts.sum(axis=0) - self.counts
-        return _ratio(sums, counts[:, None])
-
-
-def _ratio(sums: Array, counts: Array) -> Array:
-    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
 
 
 def misses(

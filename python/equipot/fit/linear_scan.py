@@ -20,8 +20,9 @@ from equipot.data import DataSet
 from equipot.data.plotting import COLOURS, figure, plain_log_ticks, save, styled
 from equipot.files import write_file
 from equipot.fit.linear_basis import LinearBasis
-from equipot.fit.linear_fit import LinearFit, score
+from equipot.fit.linear_fit import LinearFit
 from equipot.fit.linear_rows import misses
+from equipot.fit.scores import score
 from equipot.modelfile import write_model
 from equipot.potential import load
 

@@ -266,7 +266,7 @@ class Objective:
         self.model.set(weights)
         everything = np.arange(len(self), dtype=np.int64)
         errors, value = Errors.none(self.config_types), 0.0
-        for source, indices in self._parts(everything):
+        for source, indices in self.parts(everything):
             _, part = self._compare(source, indices, loss_weights, self._totals(everything), errors)
             value += part.value
         if not np.isfinite(value):
@@ -279,7 +279,7 @@ class Objective:
         """Loss of some structures and its gradient by the weights; their errors are added to `errors`."""
         self.model.set(weights)
         value, total, totals = 0.0, np.zeros(len(weights)), self._totals(indices)
-        for source, part in self._parts(indices):
+        for source, part in self.parts(indices):
             (graphs, places), compared = self._compare(source, part, loss_weights, totals, errors)
             value += compared.value
             self.model.add_gradient(source.head, graphs, places, compared, total)
@@ -319,7 +319,8 @@ class Objective:
             errors.add(labels, energy, forces, virial)
         return batch, loss(labels, energy, forces, virial, weights, totals)
 
-    def _parts(self, indices: Indices) -> Iterator[tuple[Source, Indices]]:
+    def parts(self, indices: Indices) -> Iterator[tuple[Source, Indices]]:
+        """The sources of some structures and their indices there, no more at once than the engine gets."""
         for i, source in enumerate(self.sources):
             mine = indices[(indices >= self._starts[i]) & (indices < self._starts[i + 1])] - self._starts[i]
             for part in _chunks(mine, source.labels.atoms):
@@ -331,7 +332,7 @@ class Objective:
     def _blame(self, indices: Indices, weights: Weights) -> None:
         """Find the structures whose loss or gradient is not finite."""
         names = []
-        for source, part in self._parts(indices):
+        for source, part in self.parts(indices):
             for i in part:
                 one = np.array([i], dtype=np.int64)
                 (graphs, places), compared = self._compare(source, one, weights, (1.0, 1.0), None)

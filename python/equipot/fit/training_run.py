@@ -8,6 +8,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.molecules import molecules
 from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
 from equipot.fit.optimizers import Average, Optimizer, Schedule, Stop, lbfgs
+from equipot.fit.refinement import refined
 from equipot.fit.runfolder import RunFolder
 from equipot.fit.searches import Search
 from equipot.fit.settings import advice, to_dict
@@ -124,15 +127,16 @@ class TrainingRun:
             sources.append(replay)
         scales_of = scales_as_drawn if settings.start.model is None else parameter_scales
         scales = scales_of(start.model, source.graphs.average_neighbors)
-        self.model = Weighted(
+        self.weighted = partial(
+            Weighted,
             start.model,
             start.path,
             [source.head for source in sources],
             scales,
             trainable(list(scales), settings.start.freeze),
             {"energy.e0": free_energies(settings, data, start)},
-            settings.precision,
         )
+        self.model = self.weighted(settings.precision)
         self.sources = sources
         self.objective, self.turns = self._assemble()
         if data.valid is data.train:
@@ -148,6 +152,7 @@ class TrainingRun:
         self.second_from: int | None = 0 if settings.first_epochs == 0 else None
         self.skipped = 0  # epochs of the first phase that patience has saved
         self.best, self.waited, self.best_weights = math.inf, 0, self.weights
+        self.refined = -1  # the epoch after which energies were refined
         self.rate, self.loss_sum, self.ended, self.halted = 0.0, 0.0, False, False
         self.errors = Errors.none(self.objective.config_types)
         self.records: list[dict[str, Any]] = []
@@ -190,7 +195,15 @@ class TrainingRun:
     @property
     def unfinished(self) -> bool:
         """Whether a resumed run would go on."""
+        return self._training_left or self._refinement_left
+
+    @property
+    def _training_left(self) -> bool:
         return self.epoch < self.settings.epochs - self.skipped and not self.ended
+
+    @property
+    def _refinement_left(self) -> bool:
+        return self.settings.refinement.steps > 0 and self.loss_weights.energy > 0 and self.refined < self.epoch
 
     @property
     def used(self) -> Array:
@@ -213,6 +226,9 @@ class TrainingRun:
                 while not self._over():
                     self._train_epoch()
             self._save()
+            if self._refinement_left and not self.halted:
+                self._refine()
+                self._save()
         except NotFiniteError as error:
             kept = f" The best model so far is '{self.folder.model}'." if self.folder.model.exists() else ""
             raise EquipotError(
@@ -319,20 +335,60 @@ class TrainingRun:
         if sum(search.run(engine, min(int(atoms / search.atoms), _LONGEST_WALK)) for search in searches):
             self.objective, self.turns = self._assemble()
 
+    def _refine(self) -> None:
+        """Refine the energies of the best weights, which themselves stay what a resumed run goes on from."""
+        settings, model = self.settings, self.weighted("float64")
+        objective, validation = Objective(model, self.objective.sources), Objective(model, self.validation.sources)
+        self.display.note("Refining energies …")
+
+        def chosen(step: int) -> Indices:
+            order = np.arange(len(objective), dtype=np.int64)
+            return order[(self.epoch + step) % self.turns[order, 1] == self.turns[order, 0]]
+
+        def show(step: int, part: float) -> bool:
+            done = min((step + part) / settings.refinement.steps, 1.0)
+            self.display.step(self.epoch, part, done, self.best, 0.0, 0.0)
+            self.halted = self._halted()
+            return self.halted
+
+        steps = refined(objective, validation, self.best_weights, self.loss_weights, chosen, settings.seed, show)
+        taken = 0
+        for weights in islice(steps, settings.refinement.steps):
+            taken += 1
+            value, errors = self.validation.evaluate(weights, self.loss_weights)
+            self._write_best(weights, errors)
+            self._record(3, value, errors, True)
+        if not self.halted:
+            self.refined = self.epoch
+            if not taken:
+                self.display.note("No step lowers errors of the validation set surely: energies stay as they are.")
+
     def _validate(self, train_loss: float | None = None) -> None:
         """Validate the present weights, keep them if they are the best, and write the log with an epoch's loss."""
         value, errors = self.validation.evaluate(self.used, self.loss_weights)
         best = value < self.best
         if best:
             self.best, self.waited, self.best_weights = value, 0, self.used.copy()
-            self._write_best(errors)
+            self._write_best(self.used, errors)
         else:
             self.waited += 1
         self.schedule.validated(value)
+        self._record(self.phase, value, errors, best, train_loss)
+        patience = self.settings.patience
+        if patience and self.waited >= patience:
+            if self.phase == 1 and self.settings.first_epochs < self.settings.epochs:
+                self.display.note(f"No improvement in {patience} validations: the second phase begins.")
+                self._enter_second_phase()
+            else:
+                self.display.note(f"No improvement in {patience} validations: training ends.")
+                self.ended = True
+
+    def _record(self, phase: int, value: float, errors: Errors, best: bool, train_loss: float | None = None) -> None:
+        """Write a line of the log, and show it."""
         seen = int(self.errors.counts.sum()) > 0
         record = {
             "epoch": self.epoch,
-            "phase": self.phase,
+            "phase": phase,
             "steps": self.steps,
             "train_loss": train_loss,
             "valid_loss": value,
@@ -347,14 +403,6 @@ class TrainingRun:
         self.records.append(record)
         self.folder.log(record)
         self.display.validated(record, self._done(0.0))
-        patience = self.settings.patience
-        if patience and self.waited >= patience:
-            if self.phase == 1 and self.settings.first_epochs < self.settings.epochs:
-                self.display.note(f"No improvement in {patience} validations: the second phase begins.")
-                self._enter_second_phase()
-            else:
-                self.display.note(f"No improvement in {patience} validations: training ends.")
-                self.ended = True
 
     def _new_sums(self) -> None:
         self.loss_sum = 0.0
@@ -406,8 +454,8 @@ class TrainingRun:
 
     # -- what is written ----------------------------------------------------------------------------------------------
 
-    def _write_best(self, errors: Errors) -> None:
-        model = self.model.model(self.used)
+    def _write_best(self, weights: Array, errors: Errors) -> None:
+        model = self.model.model(weights)
         card = dict(model.meta.get("card") or {})
         files = sorted({Path(s.file).name for s in self.data.train if s.source})
         card |= {
@@ -433,6 +481,7 @@ class TrainingRun:
                 "skipped": self.skipped,
                 "best": self.best,
                 "best_weights": self.best_weights,
+                "refined": self.refined,
                 "waited": self.waited,
                 "ended": self.ended,
                 "rate": self.rate,
@@ -457,7 +506,7 @@ class TrainingRun:
         self.second_from = state["second_from"]
         self._new_optimizer()
         self.best, self.best_weights = state["best"], state["best_weights"]
-        for name in ("epoch", "batch", "steps", "phase_steps", "skipped", "waited", "rate", "loss_sum"):
+        for name in ("epoch", "batch", "steps", "phase_steps", "skipped", "waited", "refined", "rate", "loss_sum"):
             setattr(self, name, state[name])
         # patience or epochs may have been raised since
         self.ended = bool(state["ended"]) and 0 < self.settings.patience <= self.waited
@@ -472,8 +521,10 @@ class TrainingRun:
         self.objective, self.turns = self._assemble()
         self.records = self.folder.keep_log(self.epoch)
         self.spent = float(self.records[-1]["seconds"]) if self.records else 0.0
-        if self.unfinished:
+        if self._training_left:
             self.display.note(f"Going on from epoch {self.epoch + 1}.")
+        elif self._refinement_left:
+            self.display.note(f"Going on after epoch {self.epoch}.")
         else:
             limit = "patience" if self.ended else "epochs"
             self.display.note(f"This run was finished after epoch {self.epoch}; raise {limit} to train further.")

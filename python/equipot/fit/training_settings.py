@@ -237,6 +237,20 @@ class SecondPhaseSettings(Settings):
 
 
 @dataclass(frozen=True)
+class RefinementSettings(Settings):
+    """The last step of training: energies are refined, forces and stresses stay as they are.
+
+    Attributes
+    ----------
+    steps : int
+        At most so many, each of which takes about as long as two or three epochs; they end as soon as errors of the
+        validation set are not surely lower. 0 leaves them out.
+    """
+
+    steps: int = setting(10, least=0)
+
+
+@dataclass(frozen=True)
 class TrainSettings(Settings):
     """Everything that decides a training run.
 
@@ -249,7 +263,7 @@ class TrainSettings(Settings):
     seed : int
         Of initial weights, splitting and shuffling. The same seed, settings and threads give the same bits.
     epochs : int
-        Passes through the training data.
+        Passes through the training data; 0 only refines the energies of the model in [start].
     patience : int
         Stop after this many validations in a row without improvement; 0 never.
     max_hours : float
@@ -276,13 +290,15 @@ class TrainSettings(Settings):
         How it is minimised.
     second_phase : section
         The last part of training, with energies weighing more.
+    refinement : section
+        The last step of training: energies are refined.
     """
 
     data: DataSettings
     kind: Literal["train"] = setting("train", shown=True)
     folder: str | None = setting(None, example='"run"')
     seed: int = setting(1, least=0)
-    epochs: int = setting(300, least=1)
+    epochs: int = setting(300, least=0)
     patience: int = setting(0, least=0)
     max_hours: float | None = setting(None, above=0.0, example="8.0")
     validate_every: int = setting(1, least=1)
@@ -295,6 +311,7 @@ class TrainSettings(Settings):
     loss: LossSettings = setting(LossSettings)
     optimizer: OptimizerSettings = setting(OptimizerSettings)
     second_phase: SecondPhaseSettings = setting(SecondPhaseSettings)
+    refinement: RefinementSettings = setting(RefinementSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -307,6 +324,8 @@ class TrainSettings(Settings):
             raise SettingsError("[teachers] are for models that start from random weights: leave [start] model out.")
         if self.taught and not self.teachers.temperatures:
             raise SettingsError("[teachers] temperatures names none.")
+        if self.epochs == 0 and start.model is None:
+            raise SettingsError("epochs = 0 trains nothing: it is for refining the model of [start].")
         if loss.energy == loss.forces == loss.stress == 0:
             raise SettingsError("[loss] has no weight above zero: nothing would be learned.")
         second = self.second_phase
