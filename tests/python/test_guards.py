@@ -15,7 +15,7 @@ from structures import random_atoms
 from equipot import load
 from equipot.data import DataSet, Structure
 from equipot.fit import train
-from equipot.fit.bonds import bonds_apart
+from equipot.fit.bonds import bonds_apart, bonds_of_an_atom
 from equipot.fit.datasets import DataSets
 from equipot.fit.guards import (
     Guard,
@@ -68,6 +68,16 @@ def squeezable(element: str, volume: float, stiff: float) -> Structure:
     slope = (compression(volume + step, stiff) - compression(volume - step, stiff)) / (2 * step)
     virial = -len(atoms) * volume * slope * np.eye(3)
     return Structure(atoms, len(atoms) * compression(volume, stiff), np.zeros((len(atoms), 3)), virial)
+
+
+def test_atoms_have_few_bonds_or_many() -> None:
+    def bonds(*atoms: Atoms) -> float:
+        return bonds_of_an_atom([Structure(a) for a in atoms])
+
+    assert bonds(bulk("Si", cubic=True)) == 4
+    assert bonds(bulk("Cu", cubic=True)) == 12
+    assert bonds(molecule("H2O")) == pytest.approx(4 / 3)
+    assert bonds(Atoms("He"), bulk("Cu", cubic=True)) == pytest.approx(12 * 4 / 5)
 
 
 def test_compressed_copies_go_on_along_the_equation_of_state() -> None:

@@ -28,6 +28,7 @@ MAY_BIND = 1.5
 """Times the sum of covalent radii; atoms that are as close as this while others part may bind."""
 
 _SAME = 1e-6  # Å
+_SAMPLE = 100  # structures
 
 # Atoms with lone pairs, which take hydrogen from others without a barrier worth the name; the others do not.
 _TAKERS = (7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53)
@@ -74,6 +75,12 @@ def bonds_apart(atoms: Atoms) -> Bonds:
     once, twice = one.toarray() > 0, (one @ one).toarray() > 0
     np.fill_diagonal(twice, val=False)  # there and back
     return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
+
+
+def bonds_of_an_atom(data: Sequence[Structure]) -> float:
+    """How many bonds atoms have on average, in up to a hundred of the structures."""
+    some = [data[k].atoms for k in np.unique(np.linspace(0, len(data) - 1, min(len(data), _SAMPLE)).astype(int))]
+    return sum(len(bonds(atoms)[0]) for atoms in some) / max(sum(len(atoms) for atoms in some), 1)
 
 
 def covalent(numbers: Indices, others: Indices) -> Mask:

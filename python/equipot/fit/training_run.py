@@ -22,7 +22,7 @@ from equipot.data import DataSet
 from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, scales_as_drawn, trainable
-from equipot.fit.bonds import covalent
+from equipot.fit.bonds import bonds_of_an_atom
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
@@ -46,9 +46,9 @@ from equipot.units import FROM_LOG
 Array = NDArray[np.float64]
 
 _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
-# What a guard missed by its tolerance counts as, eV/Å: where there are covalent bonds, which the data never break, and
-# elsewhere. Crystals keep out of holes with the less, and more costs their errors a fifth.
-_COUNTS_BONDED, _COUNTS = 0.01, 0.003
+# What a guard missed by its tolerance counts as, eV/Å: where atoms have few bonds, which leave room for all that the
+# data do not have, and where they have many. Metals keep out of holes with less, and more costs their errors a fifth.
+_COUNTS_OPEN, _COUNTS_DENSE, _MANY_BONDS = 0.01, 0.003, 6.0
 # Guards take turns among the epochs, which have one for so many structures, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
 # Rounds of searches for holes, after the first epochs; their evaluations as a part of those of training, which cost ten
@@ -91,11 +91,9 @@ class TrainingRun:
         source.head = self.head = start.head
         sources: list[Source] = [source]
         self.searches: list[Search] = []
-        self.guard_counts = _COUNTS
+        self.guard_counts = _COUNTS_OPEN if bonds_of_an_atom(data.train) < _MANY_BONDS else _COUNTS_DENSE
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
-            pairs = np.array([kind for kind in nearest_atoms if kind[2] == 1], dtype=np.int64).reshape(-1, 3)
-            self.guard_counts = _COUNTS_BONDED if covalent(pairs[:, 0], pairs[:, 1]).any() else _COUNTS
             alone = molecules(data.train, settings.seed)
             known = [*data.train, *(guard.structure for guard in alone)]
             made = guards(
@@ -203,7 +201,8 @@ class TrainingRun:
 
     @property
     def _refinement_left(self) -> bool:
-        return self.settings.refinement.steps > 0 and self.loss_weights.energy > 0 and self.refined < self.epoch
+        judged = self.data.valid is not self.data.train and self.loss_weights.energy > 0
+        return judged and self.settings.refinement.steps > 0 and self.refined < self.epoch
 
     @property
     def used(self) -> Array:

@@ -244,7 +244,7 @@ class RefinementSettings(Settings):
     ----------
     steps : int
         At most so many, each of which takes about as long as two or three epochs; they end as soon as errors of the
-        validation set are not surely lower. 0 leaves them out.
+        validation set, without which there are none, are not surely lower. 0 leaves them out.
     """
 
     steps: int = setting(10, least=0)
