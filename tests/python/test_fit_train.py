@@ -20,6 +20,8 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from copper import copper
+from copper import dataset as copper_data
 from models import random_model
 from structures import random_atoms
 
@@ -208,6 +210,20 @@ def test_estimated_energies_of_atoms_are_learned(tmp_path: Path, data: DataSet) 
     assert best["valid"]["energy_rmse"] < spread
     start = read_model(tmp_path / "start.equipot")
     assert not np.array_equal(start.arrays["energy.e0"], read_model(path).arrays["energy.e0"])
+
+
+def test_solids_count_from_free_atoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of whose energies the data know nothing, and without which a melt would boil."""
+    data = copper_data([copper(seed) for seed in range(8)])
+    mean = np.mean([(s.energy or 0.0) / len(s) for s in data])
+    path = train(folder=tmp_path / "run", sets=DataSets(data[:6], data[6:]), **{**SMALL, "quiet": False})
+    assert "Free atoms of Cu are not in the data" in " ".join(capsys.readouterr().err.split())
+    for made in (tmp_path / "run" / "start.equipot", path):
+        assert read_model(made).arrays["energy.e0"] == pytest.approx(mean + 3.49, abs=0.01)
+    given = DataSets(data[:6], data[6:], DataSet(), {29: 1.0})
+    path = train(folder=tmp_path / "given", sets=given, **{**SMALL, "quiet": False})
+    assert "Free atoms" not in capsys.readouterr().err
+    assert read_model(path).arrays["energy.e0"] == 1.0
 
 
 def test_a_mean_shift_leaves_free_atoms_out(tmp_path: Path, sets: DataSets, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,12 @@ from equipot import load
 from equipot.data import DataSet, Structure
 from equipot.fit import train
 from equipot.fit.bonds import bonds_apart, bonds_of_an_atom
+from equipot.fit.cohesion import cohesive_energy, stretching
 from equipot.fit.datasets import DataSets
 from equipot.fit.guards import (
     Guard,
     _squeezed,
+    _stretched,
     compression,
     guards,
     insertion_limits,
@@ -98,6 +100,30 @@ def test_compressed_copies_go_on_along_the_equation_of_state() -> None:
     assert stiffness([squeezable("Cu", v, stiff) for v in (0.97, 0.99, 1.0, 1.01, 1.03)]) == pytest.approx(
         9.0, rel=0.05
     )
+
+
+def test_stretched_copies_follow_the_universal_binding_curve() -> None:
+    stiff, cohesive = 9.0, 3.49
+    assert cohesive_energy([29, 29]) == cohesive
+    assert cohesive_energy([29, 2]) is None  # helium
+    for strain in (-0.001, 0.001):  # E = B V₀ (dV/V)² / 2
+        assert stretching(1 + strain, stiff, cohesive) == pytest.approx(4.5 * stiff * strain**2, rel=0.01)
+    assert stretching(9.0, stiff, cohesive) == pytest.approx(cohesive)
+    for before in (0.9, 1.0, 1.1):
+        copper = squeezable("Cu", before, stiff)
+        (guard,) = _stretched(copper, copper.atoms, 1.3, stiff)
+        at, after = before ** (1 / 3), 1.3 * before ** (1 / 3)
+        gain = 4 * (stretching(after, stiff, cohesive) - stretching(at, stiff, cohesive))
+        assert guard.structure.energy is not None
+        assert copper.energy is not None
+        assert guard.structure.energy - copper.energy == pytest.approx(gain, rel=1e-3)
+        assert guard.tolerance == pytest.approx(4 * 0.05 + 0.1 * gain, rel=1e-3)
+    for other in (squeezable("C", 1.0, stiff), Structure(molecule("H2O"), 0.0)):
+        assert _stretched(other, other.atoms, 1.3, stiff) == []  # its bonds are pulled apart one by one
+    data = [squeezable("Cu", v, stiff) for v in (0.97, 1.0, 1.03)]
+    made = guards(data, shortest_distances(data, 5.0), 5.0, 60, 1)
+    at_rest = bulk("Cu", cubic=True).get_volume()
+    assert max(g.structure.atoms.get_volume() / at_rest for g in made) == pytest.approx(2.2**3, rel=0.05)
 
 
 def test_compressed_copies_are_of_all_volumes() -> None:

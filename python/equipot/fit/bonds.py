@@ -90,6 +90,12 @@ def covalent(numbers: Indices, others: Indices) -> Mask:
     return mask
 
 
+def is_covalent(atoms: Atoms) -> bool:
+    """Whether some of its bonds are `covalent`."""
+    i, j, _ = bonds(atoms)
+    return bool(covalent(atoms.numbers[i], atoms.numbers[j]).any())
+
+
 def hydrogen_takers(data: Sequence[Structure]) -> Indices:
     """Atomic numbers of the elements that hydrogen may pass to: those with lone pairs, and what the data show."""
     takers = set(_TAKERS)

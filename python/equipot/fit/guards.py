@@ -5,6 +5,8 @@ rise as well, by thousands of eV an Ångström beyond the data, which spoils wha
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
 equation of state with the stiffness of the data, from where their pressure says that they are on it: that is known to
 0.1 eV per atom and a fifth of the gain, to 0.5 where the pressure is not known or covalent bonds are squeezed as well.
+Scaled up by as much as twice and more, those without covalent bonds follow the universal binding curve, known to half
+as much: melts and surfaces hold together, and free atoms lie as far above as cohesive energies say (`cohesion`).
 With one atom pushed close to another, they gain Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest
 distance d in the data, with ε = 3 eV and ρ = 0.15 d, known to 0.5 eV and a fifth.
 
@@ -48,13 +50,16 @@ from equipot.fit.bonds import (
     bonds_apart,
     covalent,
     hydrogen_takers,
+    is_covalent,
     matrix,
     neighbors,
 )
+from equipot.fit.cohesion import cohesive_energy, stretching
 
-_SCALES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+_SCALES = (0.9, 1.1, 0.85, 1.2, 0.8, 1.35, 0.75, 1.6, 0.7, 2.2, 0.65, 1.1, 0.6, 1.2)
 _VOLUMES = np.linspace(0.1, 1.2, 1101)  # by that at rest; further apart, pressure falls no more
 _SQUEEZE_KNOWN, _SQUEEZE_UNKNOWN = 0.1, 0.5  # eV per atom
+_STRETCH_KNOWN, _STRETCH_SHARE = 0.05, 0.1  # eV per atom, and of the gain
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
@@ -126,6 +131,9 @@ def guards(
             scale = _SCALES[number // 2 % len(_SCALES)]
             atoms.set_cell(np.asarray(atoms.cell) * scale)
             atoms.positions *= scale
+            if scale > 1:
+                made += _stretched(structure, atoms, scale, stiff)
+                continue
             gain, known = _squeezed(structure, scale**3, stiff)
         elif atoms.pbc.any() and number // 2 % 2:
             if insert(atoms, anywhere, rng) is None:
@@ -274,13 +282,31 @@ def _evenly(bulk: Sequence[Structure], volumes: NDArray[np.float64], rng: np.ran
 
 def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float, float]:
     """What it costs to compress a structure to so much of its volume, and what that is known to besides a fifth, eV."""
-    n, known, before = len(structure), _SQUEEZE_UNKNOWN, 1.0
-    if structure.virial is not None:
-        before = float(np.interp(-np.trace(structure.virial) / (3 * n * stiff), -_PRESSURES, _VOLUMES))
-        i, j, _ = bonds(structure.atoms)
-        if not covalent(structure.atoms.numbers[i], structure.atoms.numbers[j]).any():
-            known = _SQUEEZE_KNOWN
+    n, before = len(structure), _volume_now(structure, stiff)
+    known = _SQUEEZE_UNKNOWN if structure.virial is None or is_covalent(structure.atoms) else _SQUEEZE_KNOWN
     return n * (compression(before * volume, stiff) - compression(before, stiff)), n * known
+
+
+def _stretched(structure: Structure, atoms: Atoms, scale: float, stiff: float) -> list[Guard]:
+    """The guard of a solid or a melt that was stretched; none where nothing is known of it."""
+    n, cohesive = len(structure), cohesive_energy(atoms.numbers)
+    if cohesive is None or not atoms.pbc.all() or is_covalent(structure.atoms):
+        return []
+    assert structure.energy is not None
+    before = _volume_now(structure, stiff) ** (1 / 3)
+    gain = n * (stretching(before * scale, stiff, cohesive) - stretching(before, stiff, cohesive))
+    copied = Structure(
+        atoms, structure.energy + gain, config_type=structure.config_type, source=f"guard from {structure.source}"
+    )
+    tolerance = n * _STRETCH_KNOWN + _STRETCH_SHARE * abs(gain)
+    return [Guard(copied, tolerance, structure.energy + gain + 4 * tolerance)]
+
+
+def _volume_now(structure: Structure, stiff: float) -> float:
+    """The volume as a part of that at rest, by what the pressure is; 1 where it is not known."""
+    if structure.virial is None:
+        return 1.0
+    return float(np.interp(-np.trace(structure.virial) / (3 * len(structure) * stiff), -_PRESSURES, _VOLUMES))
 
 
 def stiffness(dataset: Sequence[Structure]) -> float:

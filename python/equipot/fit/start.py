@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from equipot import EquipotError, _equipot
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
 from equipot.fit.architecture import add_head, new_model, quieter
+from equipot.fit.bonds import is_covalent
+from equipot.fit.cohesion import cohesive_energy
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
 from equipot.fit.losses import Labels
@@ -78,7 +80,11 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
         Is told what is done.
     """
     if settings.start.model is None:
-        energies, scale = data.atomic_energies, _force_scale(train.labels)
+        free, scale = free_atoms(settings, data), _force_scale(train.labels)
+        energies = data.atomic_energies | free
+        if free:
+            names = " ".join(chemical_symbols[z] for z in free)
+            display.note(f"Free atoms of {names} are not in the data: they are placed above it by cohesive energies.")
         model = new_model(
             data.train.species,
             settings.model,
@@ -90,7 +96,7 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
         )
         start = Start(_quiet(model, path, train, scale), path, "Default")
         train.head = start.head
-        if data.estimated:
+        if data.estimated and not free:
             _refit(start, data.train, train, {z: 0.0 for z in data.train.species if z not in data.estimated})
     else:
         start = _fine_tuned(settings, data, path, train, display)
@@ -136,10 +142,22 @@ def again(settings: TrainSettings, path: Path) -> Start:
     return Start(model, path, _head_of(model, settings.start.new_head or settings.start.head))
 
 
+def free_atoms(settings: TrainSettings, data: DataSets) -> dict[int, float]:
+    """Energies of free atoms of metals and other solids, eV, where the data have none: by cohesive energies higher.
+
+    Counted from the mean of its data a model would be left without cohesion: melts would boil far too early.
+    """
+    lifted = {z: cohesive_energy([z]) for z in sorted(data.estimated)}
+    solid = all(s.atoms.pbc.all() for s in data.train) and not any(is_covalent(s.atoms) for s in data.train)
+    if settings.start.model is not None or settings.model.shift == "mean" or not solid or not all(lifted.values()):
+        return {}
+    return {z: data.atomic_energies[z] + energy for z, energy in lifted.items() if energy is not None}
+
+
 def free_energies(settings: TrainSettings, data: DataSets, start: Start) -> NDArray[np.bool_]:
     """Entries of `energy.e0` that training may change: those of a new model that are only estimated."""
     free = np.zeros(start.model.arrays["energy.e0"].shape, dtype=bool)
-    if settings.start.model is None and settings.loss.energy > 0:
+    if settings.start.model is None and settings.loss.energy > 0 and not free_atoms(settings, data):
         free[start.row, [start.column(z) for z in data.estimated]] = True
     return free
 
