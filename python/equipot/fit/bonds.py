@@ -77,9 +77,14 @@ def bonds_apart(atoms: Atoms) -> Bonds:
     return np.where(once, 1, np.where(twice, 2, 0)).astype(np.int8)
 
 
+def sample(data: Sequence[Structure]) -> list[Atoms]:
+    """Up to a hundred structures, evenly."""
+    return [data[k].atoms for k in np.unique(np.linspace(0, len(data) - 1, min(len(data), _SAMPLE)).astype(int))]
+
+
 def bonds_of_an_atom(data: Sequence[Structure]) -> float:
-    """How many bonds atoms have on average, in up to a hundred of the structures."""
-    some = [data[k].atoms for k in np.unique(np.linspace(0, len(data) - 1, min(len(data), _SAMPLE)).astype(int))]
+    """How many bonds atoms have on average, in a `sample` of the structures."""
+    some = sample(data)
     return sum(len(bonds(atoms)[0]) for atoms in some) / max(sum(len(atoms) for atoms in some), 1)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from equipot import EquipotError, _equipot
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
 from equipot.fit.architecture import add_head, new_model, quieter
-from equipot.fit.bonds import is_covalent
+from equipot.fit.bonds import is_covalent, sample
 from equipot.fit.cohesion import cohesive_energy
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
@@ -148,7 +148,7 @@ def free_atoms(settings: TrainSettings, data: DataSets) -> dict[int, float]:
     Counted from the mean of its data a model would be left without cohesion: melts would boil far too early.
     """
     lifted = {z: cohesive_energy([z]) for z in sorted(data.estimated)}
-    solid = all(s.atoms.pbc.all() for s in data.train) and not any(is_covalent(s.atoms) for s in data.train)
+    solid = all(s.atoms.pbc.all() for s in data.train) and not any(map(is_covalent, sample(data.train)))
     if settings.start.model is not None or settings.model.shift == "mean" or not solid or not all(lifted.values()):
         return {}
     return {z: data.atomic_energies[z] + energy for z, energy in lifted.items() if energy is not None}
