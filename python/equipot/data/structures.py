@@ -25,6 +25,11 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
+def evenly(length: int, most: int) -> NDArray[np.int64]:
+    """Up to so many of the indices of something that long, from its first to its last."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).astype(np.int64))
+
+
 @dataclass(eq=False)
 class Structure:
     """Atoms and what is known about them.

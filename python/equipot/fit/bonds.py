@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from equipot import _equipot
 from equipot.data import Structure
+from equipot.data.structures import evenly
 
 Indices = NDArray[np.int64]
 Bonds = NDArray[np.int8]
@@ -79,7 +80,7 @@ def bonds_apart(atoms: Atoms) -> Bonds:
 
 def sample(data: Sequence[Structure]) -> list[Atoms]:
     """Up to a hundred structures, evenly."""
-    return [data[k].atoms for k in np.unique(np.linspace(0, len(data) - 1, min(len(data), _SAMPLE)).astype(int))]
+    return [data[k].atoms for k in evenly(len(data), _SAMPLE)]
 
 
 def bonds_of_an_atom(data: Sequence[Structure]) -> float:

@@ -159,10 +159,15 @@ def guards(
 
 def raised(structure: Structure, atoms: Atoms, gain: float, known: float, source: str) -> Guard:
     """A guard that stands higher than a structure by a gain that is known to so much and a fifth, eV."""
-    assert structure.energy is not None
-    copied = Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source)
     tolerance = known + 0.2 * gain
-    return Guard(copied, tolerance, structure.energy + 3 * gain + 2 * tolerance)
+    copied, before = _copied(structure, atoms, gain, source)
+    return Guard(copied, tolerance, before + 3 * gain + 2 * tolerance)
+
+
+def _copied(structure: Structure, atoms: Atoms, gain: float, source: str) -> tuple[Structure, float]:
+    """A structure that stands higher than another by a gain, eV, and the energy of that other."""
+    assert structure.energy is not None
+    return Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source), structure.energy
 
 
 def insertion_limits(shortest: Mapping[tuple[int, int], float]) -> dict[Contact, float]:
@@ -292,14 +297,11 @@ def _stretched(structure: Structure, atoms: Atoms, scale: float, stiff: float) -
     n, cohesive = len(structure), cohesive_energy(atoms.numbers)
     if cohesive is None or not atoms.pbc.all() or is_covalent(structure.atoms):
         return []
-    assert structure.energy is not None
-    before = _volume_now(structure, stiff) ** (1 / 3)
-    gain = n * (stretching(before * scale, stiff, cohesive) - stretching(before, stiff, cohesive))
-    copied = Structure(
-        atoms, structure.energy + gain, config_type=structure.config_type, source=f"guard from {structure.source}"
-    )
+    now = _volume_now(structure, stiff) ** (1 / 3)
+    gain = n * (stretching(now * scale, stiff, cohesive) - stretching(now, stiff, cohesive))
     tolerance = n * _STRETCH_KNOWN + _STRETCH_SHARE * abs(gain)
-    return [Guard(copied, tolerance, structure.energy + gain + 4 * tolerance)]
+    copied, before = _copied(structure, atoms, gain, f"guard from {structure.source}")
+    return [Guard(copied, tolerance, before + gain + 4 * tolerance)]
 
 
 def _volume_now(structure: Structure, stiff: float) -> float:

@@ -15,6 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
+from equipot.data.structures import evenly
 from equipot.fit.architecture import is_matrix
 from equipot.fit.losses import Errors, Labels, Loss, Weights, loss
 from equipot.modelfile import ModelFile
@@ -52,8 +53,7 @@ class Graphs:
 
     def __init__(self, structures: Sequence[Structure], cutoff: float, edges_kept: int = _EDGES_KEPT) -> None:
         self._structures, self._cutoff = structures, cutoff
-        sample = np.unique(np.linspace(0, len(structures) - 1, min(len(structures), 200)).astype(np.int64))
-        graphs = self._build(sample)
+        graphs = self._build(evenly(len(structures), 200))
         atoms = sum(len(s.atoms) for s in structures)
         self.average_neighbors = _ratio(graphs)
         self._all: Any = None

@@ -14,15 +14,16 @@ Marquardt, with a random sketch of what is held (Pilanci and Wainwright, SIAM J.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equipot.fit.losses import Loss, Weights
+from equipot.fit.losses import Errors, Loss, Weights
 from equipot.fit.objective import Indices, NotFiniteError, Objective, Source
 from equipot.fit.scores import Misses, sure_scores
-from equipot.units import GPA
+from equipot.units import FROM_LOG
 
 Array = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ _LEAST_GAIN = 0.003  # of the score, else it is the last step
 _FURTHEST = 3.0
 # What all guards may cost more than before, as a part of the loss on the validation set.
 _GUARDS_COST = 0.01
-_UNITS = np.array([1e3, 1e3, GPA])  # of `Misses` in eV and Å
+_UNITS = np.array(list(FROM_LOG.values()))  # of `Misses`, in eV and Å
 
 
 def refined(
@@ -161,32 +162,23 @@ def _changes(rows: NDArray[np.float32], aims: Array) -> Array:
 
 def _misses(objective: Objective, tries: Sequence[Array], loss: Weights) -> Misses:
     """By how much models with several weights miss the labels that count."""
-    sums, counts = np.zeros((len(tries), len(objective), 3)), np.zeros((len(objective), 3))
-    begin = 0
+    counting = np.array([loss.energy, loss.forces, loss.stress]) > 0
+    sums, counts = [], []
     for k, source in enumerate(objective.sources):
-        labels, mine = source.labels, slice(begin, begin + len(source.labels))
-        begin = mine.stop
-        owner, per = np.repeat(np.arange(len(labels)), labels.atoms), np.maximum(labels.atoms, 1)
-        volume = np.where(labels.volume > 0, labels.volume, 1.0)
-        parts = (
-            (loss.energy, "energy", labels.energy[:, None], per if loss.per_atom else np.ones(len(labels))),
-            (loss.forces, "forces", labels.forces, None),
-            (loss.stress, "virial", labels.virial.reshape(-1, 9), volume),
-        )
-        for t, weights in enumerate(tries):
-            predicted = objective.predict(k, weights)
-            for column, (weight, name, label, unit) in enumerate(parts):
-                wrong = np.abs(predicted[name].reshape(label.shape) - label).sum(axis=1)
-                wrong = np.bincount(owner, wrong, minlength=len(labels)) if unit is None else wrong / unit
-                components = label.shape[1] * (per if unit is None else np.ones(len(labels)))
-                known = ~np.isnan(label).any(axis=1)
-                known = np.bincount(owner, ~known, minlength=len(labels)) == 0 if unit is None else known
-                known &= (labels.weight > 0) & (weight > 0)
-                counts[mine, column] = np.where(known, components, 0.0)
-                # what is not finite is no better than what is very wrong
-                finite = np.nan_to_num(wrong, nan=1e9, posinf=1e9)
-                sums[t, mine, column] = np.where(known, finite * _UNITS[column], 0.0)
-    return Misses(sums, counts)
+        labels = replace(source.labels, config=np.arange(len(source.labels), dtype=np.int64))
+        judged = (labels.weight > 0)[:, None] & counting
+        units = np.tile(_UNITS, (len(labels), 1))
+        units[:, 0] *= 1 if loss.per_atom else labels.atoms
+        found = []
+        for weights in tries:
+            errors = Errors.none(labels.sources)  # each structure is a group
+            errors.add(labels, **objective.predict(k, weights))
+            # what is not finite is no better than what is very wrong
+            finite = np.nan_to_num(errors.absolute, nan=1e9, posinf=1e9)
+            found.append(np.where(judged, finite * units, 0.0))
+        sums.append(np.array(found))
+        counts.append(np.where(judged, errors.counts, 0.0))
+    return Misses(np.concatenate(sums, axis=1), np.concatenate(counts))
 
 
 def _guards_cost(objective: Objective, weights: Array, loss: Weights) -> float:

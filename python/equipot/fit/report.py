@@ -17,7 +17,7 @@ import numpy as np
 
 from equipot import EquipotError, __version__, evaluate
 from equipot.data.plotting import COLOURS, figure, part_colour, plain_log_ticks, save, styled
-from equipot.data.structures import DataSet, Finding
+from equipot.data.structures import DataSet, Finding, evenly
 from equipot.evaluate import Errors, ErrorTable, number
 from equipot.files import write_file
 from equipot.info import with_units
@@ -57,7 +57,7 @@ def compare(
     for name, part in parts.items():
         if len(part):
             most = len(part) if name == "test" else min(len(part), _COMPARED)
-            shown = part.subset(np.unique(np.linspace(0, len(part) - 1, most).astype(int)))
+            shown = part.subset(evenly(len(part), most))
             label = name if most == len(part) else f"{name} ({most:,} of {len(part):,})"
             compared[label] = (shown, evaluate.predict(potential, shown))
     with suppress(ImportError, EquipotError):  # a report without a picture still is one

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from equipot import EquipotError, _equipot
 from equipot.data import DataSet, atomic_energies, binding_energies, read_data
+from equipot.data.structures import evenly
 from equipot.fit.architecture import add_head, new_model, quieter
 from equipot.fit.bonds import is_covalent, sample
 from equipot.fit.cohesion import cohesive_energy
@@ -108,8 +109,7 @@ def begin(settings: TrainSettings, data: DataSets, path: Path, train: Source, di
 
 def _quiet(model: ModelFile, path: Path, train: Source, scale: float) -> ModelFile:
     """The loudest model whose forces are no larger than those of the data, eV/Å, or that whose sums are means."""
-    some = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(np.int64))
-    graphs, places = train.graphs.batch(some)
+    graphs, places = train.graphs.batch(evenly(len(train.labels), _SAMPLE))
     for part in np.linspace(0, 1, _TRIES):
         quiet = quieter(model, max(train.graphs.average_neighbors, 1.0) ** (-0.5 * float(part)))
         write_model(quiet, path)
@@ -147,9 +147,11 @@ def free_atoms(settings: TrainSettings, data: DataSets) -> dict[int, float]:
 
     Counted from the mean of its data a model would be left without cohesion: melts would boil far too early.
     """
+    if not data.estimated or settings.start.model is not None or settings.model.shift == "mean":
+        return {}
     lifted = {z: cohesive_energy([z]) for z in sorted(data.estimated)}
     solid = all(s.atoms.pbc.all() for s in data.train) and not any(map(is_covalent, sample(data.train)))
-    if settings.start.model is not None or settings.model.shift == "mean" or not solid or not all(lifted.values()):
+    if not solid or not all(lifted.values()):
         return {}
     return {z: data.atomic_energies[z] + energy for z, energy in lifted.items() if energy is not None}
 

@@ -91,8 +91,10 @@ class TrainingRun:
         source.head = self.head = start.head
         sources: list[Source] = [source]
         self.searches: list[Search] = []
-        self.guard_counts = _COUNTS_OPEN if bonds_of_an_atom(data.train) < _MANY_BONDS else _COUNTS_DENSE
+        self.guard_counts = _COUNTS_DENSE
         if settings.model.repulsion and settings.start.model is None and settings.loss.energy > 0:
+            if bonds_of_an_atom(data.train) < _MANY_BONDS:
+                self.guard_counts = _COUNTS_OPEN
             nearest_atoms = shortest_by_bonds(data.train, cutoff)
             alone = molecules(data.train, settings.seed)
             known = [*data.train, *(guard.structure for guard in alone)]
@@ -285,7 +287,7 @@ class TrainingRun:
         if self.batch == 0:
             self._search()
         order = np.random.default_rng([settings.seed, self.epoch]).permutation(len(self.objective))
-        order = order[self.epoch % self.turns[order, 1] == self.turns[order, 0]]
+        order = order[self._takes_part(self.epoch)[order]]
         parts = batches(self.objective.atoms, order, o.batch_size, o.batch_atoms)
         begin = 0 if self.second_from is None else self.second_from
         while self.batch < len(parts):
@@ -310,6 +312,10 @@ class TrainingRun:
         if self.epoch % settings.validate_every == 0 or self.epoch == self.phase_end:
             self._validate(self.loss_sum / max(len(order), 1))
         self._new_sums()
+
+    def _takes_part(self, epoch: int) -> NDArray[np.bool_]:
+        """Which of all structures have their turn in an epoch."""
+        return epoch % self.turns[:, 1] == self.turns[:, 0]
 
     def _assemble(self) -> tuple[Objective, Indices]:
         """Give all that is trained on, and in which epoch of how many each structure takes part, shape (S, 2)."""
@@ -341,8 +347,7 @@ class TrainingRun:
         self.display.note("Refining energies …")
 
         def chosen(step: int) -> Indices:
-            order = np.arange(len(objective), dtype=np.int64)
-            return order[(self.epoch + step) % self.turns[order, 1] == self.turns[order, 0]]
+            return np.flatnonzero(self._takes_part(self.epoch + step))
 
         def show(step: int, part: float) -> bool:
             done = min((step + part) / settings.refinement.steps, 1.0)
