@@ -23,7 +23,7 @@ from ase import Atoms
 from copper import copper
 from copper import dataset as copper_data
 from models import random_model
-from structures import random_atoms
+from training import MODEL, SMALL, last, made_by, repeatable
 
 import equipot
 from equipot.data import DataSet, Structure
@@ -32,35 +32,6 @@ from equipot.fit.checkpoint import VERSION, CheckpointError, load_checkpoint, sa
 from equipot.fit.datasets import DataSets
 from equipot.fit.objective import Graphs, batches
 from equipot.modelfile import read_model, write_model
-
-MODEL = {
-    "cutoff": 4.0,
-    "channels": 4,
-    "l_max": 1,
-    "hidden_l": 0,
-    "correlation": 2,
-    "layers": 1,
-    "radial_widths": [8],
-    "readout_width": 4,
-    "radial_functions": 5,
-    "transform": "none",  # as the model has that labels the data
-    "repulsion": False,
-}
-SMALL = {"model": MODEL, "epochs": 3, "optimizer": {"batch_size": 3}, "refinement": {"steps": 0}, "quiet": True}
-
-
-def made_by(path: Path, count: int = 12, atoms: int = 8) -> DataSet:
-    """Structures labelled by a model file, and two free atoms."""
-    potential = equipot.load(path, radial="exact")
-    structures = [random_atoms(seed, ["O", "Si"], count=atoms, closest=1.6) for seed in range(count)]
-    results = potential.compute(structures, ("energy", "forces", "virial"))
-    labelled = [
-        Structure(a, r["energy"], r["forces"], r["virial"], "liquid", source=f"memory#{i}")
-        for i, (a, r) in enumerate(zip(structures, results, strict=True))
-    ]
-    free = [Atoms("O"), Atoms("Si")]
-    energies = [r["energy"] for r in potential.compute(free, ("energy",))]
-    return DataSet(labelled + [Structure(a, e, config_type="atom") for a, e in zip(free, energies, strict=True)])
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +78,6 @@ def sets(data: DataSet) -> DataSets:
 def divided(data: DataSet) -> DataSets:
     """The last two structures are free atoms; three others validate."""
     return DataSets(data[:-5] + data[-2:], data[-5:-2])
-
-
-def last(folder: Path) -> dict[str, Any]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()][-1]
-
-
-def repeatable(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock says."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in r.items() if k not in ("seconds", "atoms_per_second")} for r in records]
 
 
 # -- what it learns -----------------------------------------------------------------------------------------------
@@ -253,66 +214,6 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(
     train(folder=tmp_path, sets=sets, **{**SMALL, "model": model, "optimizer": {"batch_size": 1000}})
     logged = [record["train_loss"] for record in repeatable(tmp_path)][1:]
     assert logged == pytest.approx(seen, rel=1e-12)
-
-
-# -- energies are refined -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nearly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DataSets]:
-    """A model whose weights are a little off, as those that gradients of forces leave, and data by the right ones."""
-    folder = tmp_path_factory.mktemp("nearly")
-    truth = random_model(
-        folder / "truth.equipot", species=(8, 14), cutoff=4.0, channels=4, l_max=1, hidden_l=(0,), layers=1, size=5
-    )
-    data = [s for s in made_by(folder / "truth.equipot", 60) if len(s) > 1]
-    rng = np.random.default_rng(3)
-    for name, array in truth.arrays.items():
-        if name.startswith("layer."):
-            truth.arrays[name] = array * (1 + 0.01 * rng.normal(size=array.shape))
-    write_model(truth, folder / "off.equipot")
-    return folder / "off.equipot", DataSets(DataSet(data[15:]), DataSet(data[:15]))
-
-
-def refining(model: Path) -> dict[str, Any]:
-    start = {"model": str(model), "atomic_energies": "keep"}
-    return {**SMALL, "epochs": 0, "refinement": {"steps": 3}, "start": start}
-
-
-def test_refinement_lowers_energies_and_leaves_forces(tmp_path: Path, nearly: tuple[Path, DataSets]) -> None:
-    train(folder=tmp_path / "run", sets=nearly[1], **refining(nearly[0]))
-    records = repeatable(tmp_path / "run")
-    first, final = records[0]["valid"], records[-1]["valid"]
-    assert [r["phase"] for r in records[1:]] == [3] * (len(records) - 1)
-    assert final["energy_rmse"] < 0.5 * first["energy_rmse"]
-    assert final["forces_rmse"] < 1.1 * first["forces_rmse"]
-
-
-def test_a_refinement_that_was_stopped_is_begun_again(tmp_path: Path, nearly: tuple[Path, DataSets]) -> None:
-    settings = refining(nearly[0])
-    through = train(folder=tmp_path / "through", sets=nearly[1], **settings)
-    stopped = train(folder=tmp_path / "pieces", sets=nearly[1], max_hours=1e-9, **settings)
-    assert stopped.read_bytes() != through.read_bytes()
-    for _ in range(2):  # the second time there is nothing left
-        pieces = train(folder=tmp_path / "pieces", sets=nearly[1], resume=True, **settings)
-        assert pieces.read_bytes() == through.read_bytes()
-        assert repeatable(tmp_path / "pieces") == repeatable(tmp_path / "through")
-
-
-def test_refined_runs_can_be_trained_further(tmp_path: Path, nearly: tuple[Path, DataSets]) -> None:
-    settings = {**refining(nearly[0]), "optimizer": {"learning_rate": 1e-6}, "second_phase": {"share": 0.0}}
-    train(folder=tmp_path, sets=nearly[1], **{**settings, "epochs": 1})
-    train(folder=tmp_path, sets=nearly[1], resume=True, **{**settings, "epochs": 2})
-    phases = [(r["epoch"], r["phase"]) for r in repeatable(tmp_path)]
-    assert phases[:2] == [(0, 1), (1, 1)]
-    assert sorted(set(phases)) == [(0, 1), (1, 1), (1, 3), (2, 1), (2, 3)]
-
-
-def test_data_without_energies_are_not_refined(tmp_path: Path, data: DataSet) -> None:
-    bare = [replace(s, energy=None, virial=None) for s in data if len(s) > 1]
-    settings = {**SMALL, "refinement": {"steps": 3}}
-    train(folder=tmp_path, sets=DataSets(DataSet(bare[3:]), DataSet(bare[:3])), **settings)
-    assert {r["phase"] for r in repeatable(tmp_path)} <= {1, 2}
 
 
 # -- the same again -----------------------------------------------------------------------------------------------

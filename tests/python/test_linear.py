@@ -34,7 +34,7 @@ from equipot.fit.linear_rows import Baseline, design_rows, misses, normal_equati
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.scores import Misses, score, sure_scores
 from equipot.fit.settings import SettingsError, build, read_toml, to_toml
-from equipot.fit.solvers import NormalEquations, Spectrum, ard, bayesian, ridge
+from equipot.fit.solvers import NormalEquations, Spectrum, ard, bayesian, bounded, ridge
 from equipot.modelfile import read_model, write_model
 
 SMALL = LinearBasis(
@@ -219,6 +219,28 @@ def test_gram_matrix_and_residual() -> None:
     equations.finish()
     assert equations.gram[1] == pytest.approx(X @ X.T)
     assert equations.residual(c) == pytest.approx([0, ((c @ X - y) ** 2).sum(), 0])
+
+
+def test_rows_are_kept_within_bounds_as_far_as_that_pays() -> None:
+    equations, _ = problem()
+    weights, prior, rng = (2.0, 1.0, 0.5), np.eye(12), np.random.default_rng(6)
+    a = np.tensordot(np.square(weights), equations.gram, 1) + prior
+    b = np.square(weights) @ equations.rhs
+    rows = rng.normal(size=(12, 30))
+    middle = np.linalg.solve(a, b) @ rows + rng.normal(size=30)
+    lowest, highest = middle - 0.7, np.where(np.arange(30) % 2, middle + 0.7, np.inf)
+    costs = (1e-9, 1.0, 1e4)
+    found = bounded(equations, weights, prior, 1.0, rows, (lowest, highest), costs)
+    assert found[0] == pytest.approx(ridge(equations, weights, prior, 1.0))
+    left = []
+    for c, cost in zip(found, costs, strict=True):
+        miss = c @ rows - np.clip(c @ rows, lowest, highest)
+        slope = a @ c - b + cost**2 * rows @ miss  # half of the derivative of what is to be smallest
+        assert np.abs(slope).max() < 1e-9 * max(np.abs(b).max(), cost**2 * np.abs(miss).max() * 30)
+        left.append(np.abs(miss).max())
+    assert left[0] > left[1] > left[2]
+    nothing = bounded(equations, weights, prior, 1.0, rows, (np.full(30, -np.inf), np.full(30, np.inf)), [1.0])
+    assert nothing[0] == pytest.approx(found[0])
 
 
 def test_spectrum_solves_the_normal_equations() -> None:

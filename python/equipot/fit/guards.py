@@ -6,7 +6,8 @@ structures get energies of their own there. Scaled down in length by up to 40 %,
 equation of state with the stiffness of the data, from where their pressure says that they are on it: that is known to
 0.1 eV per atom and a fifth of the gain, to 0.5 where the pressure is not known or covalent bonds are squeezed as well.
 Scaled up by as much as twice and more, those without covalent bonds follow the universal binding curve, known to half
-as much: melts and surfaces hold together, and free atoms lie as far above as cohesive energies say (`cohesion`).
+as much; with some of their atoms taken away, the rest has what its neighbours held it by. So melts and surfaces hold
+together, and free atoms lie as far above as cohesive energies say (`cohesion`).
 With one atom pushed close to another, they gain Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest
 distance d in the data, with ε = 3 eV and ρ = 0.15 d, known to 0.5 eV and a fifth.
 
@@ -54,12 +55,13 @@ from equipot.fit.bonds import (
     matrix,
     neighbors,
 )
-from equipot.fit.cohesion import cohesive_energy, stretching
+from equipot.fit.cohesion import Neighborhood, cohesive_energy, stretching
 
-_SCALES = (0.9, 1.1, 0.85, 1.2, 0.8, 1.35, 0.75, 1.6, 0.7, 2.2, 0.65, 1.1, 0.6, 1.2)
+_COMPRESSIONS, _STRETCHES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6), (1.1, 1.2, 1.35, 1.6, 2.2, 1.06, 1.15)  # of length
 _VOLUMES = np.linspace(0.1, 1.2, 1101)  # by that at rest; further apart, pressure falls no more
 _SQUEEZE_KNOWN, _SQUEEZE_UNKNOWN = 0.1, 0.5  # eV per atom
-_STRETCH_KNOWN, _STRETCH_SHARE = 0.05, 0.1  # eV per atom, and of the gain
+_APART_KNOWN, _STRETCHING_SHARE, _THINNING_SHARE = 0.02, 0.1, 0.2  # eV per atom, and of the gain
+_APART_WEIGHT = 30.0  # these are few, of all the ways in which a melt may come apart
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
 _BOND_ENERGY, _BOND_STEEPNESS = 3.5, 1.9  # eV, 1/Å
 _ALONG = 1.5  # Å; how far around a pushed atom others go along with it
@@ -74,11 +76,15 @@ Contact = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Guard:
-    """A structure with an energy of its own, what that is known to, and the highest that it may be, eV."""
+    """A structure with an energy of its own, what that is known to, and the highest that it may be, eV.
+
+    Where a model is trained, its misses count `weight` times.
+    """
 
     structure: Structure
     tolerance: float
     highest: float = np.inf
+    weight: float = 1.0
 
 
 def guards(
@@ -124,16 +130,17 @@ def guards(
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
-        whole = number % 2 == 0 and len(bulk) > 0
+        whole, turn = number % 2 == 0 and len(bulk) > 0, number // 4
+        if whole and number // 2 % 2:
+            structure = bulk[int(rng.integers(len(bulk)))]
+            if (cohesive := held_together_by(structure)) is not None:
+                made.append(_apart(structure, cohesive, stiff, turn, rng))
+                continue
         structure = _evenly(bulk, volumes, rng) if whole else labelled[int(rng.integers(len(labelled)))]
         atoms = structure.atoms.copy()
         if whole:
-            scale = _SCALES[number // 2 % len(_SCALES)]
-            atoms.set_cell(np.asarray(atoms.cell) * scale)
-            atoms.positions *= scale
-            if scale > 1:
-                made += _stretched(structure, atoms, scale, stiff)
-                continue
+            scale = _COMPRESSIONS[turn % len(_COMPRESSIONS)]
+            _scale(atoms, scale)
             gain, known = _squeezed(structure, scale**3, stiff)
         elif atoms.pbc.any() and number // 2 % 2:
             if insert(atoms, anywhere, rng) is None:
@@ -165,9 +172,10 @@ def raised(structure: Structure, atoms: Atoms, gain: float, known: float, source
 
 
 def _copied(structure: Structure, atoms: Atoms, gain: float, source: str) -> tuple[Structure, float]:
-    """A structure that stands higher than another by a gain, eV, and the energy of that other."""
+    """Atoms of a structure that stand higher than in it by a gain, eV, and the energy that they have there."""
     assert structure.energy is not None
-    return Structure(atoms, structure.energy + gain, config_type=structure.config_type, source=source), structure.energy
+    before = structure.energy * len(atoms) / len(structure)
+    return Structure(atoms, before + gain, config_type=structure.config_type, source=source), before
 
 
 def insertion_limits(shortest: Mapping[tuple[int, int], float]) -> dict[Contact, float]:
@@ -292,16 +300,49 @@ def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float,
     return n * (compression(before * volume, stiff) - compression(before, stiff)), n * known
 
 
-def _stretched(structure: Structure, atoms: Atoms, scale: float, stiff: float) -> list[Guard]:
-    """The guard of a solid or a melt that was stretched; none where nothing is known of it."""
-    n, cohesive = len(structure), cohesive_energy(atoms.numbers)
-    if cohesive is None or not atoms.pbc.all() or is_covalent(structure.atoms):
-        return []
-    now = _volume_now(structure, stiff) ** (1 / 3)
-    gain = n * (stretching(now * scale, stiff, cohesive) - stretching(now, stiff, cohesive))
-    tolerance = n * _STRETCH_KNOWN + _STRETCH_SHARE * abs(gain)
+def held_together_by(structure: Structure) -> float | None:
+    """The cohesive energy, eV per atom, that decides what stretching costs; None where it is not known."""
+    if not structure.atoms.pbc.all() or is_covalent(structure.atoms):
+        return None
+    return cohesive_energy(structure.atoms.numbers)
+
+
+def _apart(structure: Structure, cohesive: float, stiff: float, turn: int, rng: np.random.Generator) -> Guard:
+    """The guard of a solid or a melt that lost some of its atoms, or was stretched, by turns."""
+    if turn % 2 and thinnable(structure.atoms):
+        atoms = thinned(structure.atoms, rng)
+        gain, share = Neighborhood(structure.atoms, cohesive).cost(atoms), _THINNING_SHARE
+    else:
+        atoms, scale = structure.atoms.copy(), _STRETCHES[turn // 2 % len(_STRETCHES)]
+        _scale(atoms, scale)
+        now = _volume_now(structure, stiff) ** (1 / 3)
+        gain = len(atoms) * (stretching(now * scale, stiff, cohesive) - stretching(now, stiff, cohesive))
+        share = _STRETCHING_SHARE
+    tolerance = len(atoms) * _APART_KNOWN + share * abs(gain)
     copied, before = _copied(structure, atoms, gain, f"guard from {structure.source}")
-    return [Guard(copied, tolerance, before + gain + 4 * tolerance)]
+    return Guard(copied, tolerance, before + gain + 4 * tolerance, _APART_WEIGHT)
+
+
+def _scale(atoms: Atoms, scale: float) -> None:
+    """Scale all lengths, those of vacuum around molecules as well."""
+    atoms.set_cell(np.asarray(atoms.cell) * scale)
+    atoms.positions *= scale
+
+
+def thinnable(atoms: Atoms) -> bool:
+    """Whether some of the atoms can be taken away without a change of composition."""
+    return len(atoms) > 0 and int(np.gcd.reduce(np.unique(atoms.numbers, return_counts=True)[1])) > 1
+
+
+def thinned(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """Some of the atoms, whichever they are, sorted by species: any number of formula units of the same composition."""
+    species, counts = np.unique(atoms.numbers, return_counts=True)
+    units = int(np.gcd.reduce(counts))
+    left = counts // units * int(rng.integers(1, units))
+    kept = [
+        rng.choice(np.flatnonzero(atoms.numbers == z), n, replace=False) for z, n in zip(species, left, strict=True)
+    ]
+    return atoms[np.concatenate(kept)]
 
 
 def _volume_now(structure: Structure, stiff: float) -> float:

@@ -24,17 +24,18 @@ from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
+from equipot.fit.fragments import Fragments
 from equipot.fit.guards import Guard, guards, shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.linear_basis import Basis, LinearBasis
-from equipot.fit.linear_rows import Baseline, guard_equations, misses, normal_equations
+from equipot.fit.linear_rows import Baseline, GuardRows, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.objective import SHORTEST
 from equipot.fit.report import compare, write_report
 from equipot.fit.scores import score, sure_scores
 from equipot.fit.searches import Search
 from equipot.fit.settings import SettingsError, to_dict
-from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, ridge
+from equipot.fit.solvers import NormalEquations, Solution, Spectrum, ard, bayesian, bounded, ridge
 from equipot.fit.trained_basis import TrainedBasis
 from equipot.modelfile import ModelFile, write_model
 from equipot.potential import load
@@ -53,9 +54,10 @@ _TOLERANCE = 0.005
 _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
 _GUARDS = 300  # before any hole is found
 # What a guard that is missed by its tolerance counts as, eV per atom of an energy of the data: the first of these with
-# which errors of validation are at most this many times larger. A small basis has not room for everything.
-_UNITS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+# which errors of validation are not too many times larger. A small basis has not room for everything.
 _WORSE = 1.2
+_UNITS = {5e-3: 1.0} | dict.fromkeys((1e-3, 3e-4, 1e-4, 3e-5, 1e-5), _WORSE)
+_UNVALIDATED = 1e-3
 _ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
 
 
@@ -87,8 +89,8 @@ class LinearFit:
         self.free = tuple(sorted(z for z in data.estimated if any(s.energy is not None for s in data.train)))
         self.train: NormalEquations | None = None
         self.valid: NormalEquations | None = None
-        self.guards: NormalEquations | None = None
-        self.unit = _UNITS[0]
+        self.guards: GuardRows | None = None
+        self.unit = max(_UNITS)
         self.solution: Solution | None = None
         self.validation: dict[str, float] = {}
         self.notes: list[str] = []
@@ -214,17 +216,25 @@ class LinearFit:
         return self.solution
 
     def _again(self, solution: Solution) -> Solution:
-        """The same solved again, with what equations there are now."""
-        everything, precision = self._guarded(self.everything), self.precision()
+        """The same solved again, with what equations and guards there are now."""
         if self.settings.solver.method == "ard":
-            return ard(everything, solution.weights, precision)
-        return replace(solution, coefficients=ridge(everything, solution.weights, precision, solution.strength))
+            return ard(self._with_missed(self.everything, solution), solution.weights, self.precision())
+        (coefficients,) = self._held(self.everything, solution, [self.unit])
+        return replace(solution, coefficients=coefficients)
 
-    def _guarded(self, equations: NormalEquations, unit: float | None = None) -> NormalEquations:
-        """With guards, missed by whose tolerance is to count as so many eV per atom."""
+    def _held(self, equations: NormalEquations, solution: Solution, units: Sequence[float]) -> list[Array]:
+        """Coefficients with guards, where one that is missed by its tolerance counts as so many eV per atom."""
+        weights, precision, strength = solution.weights, self.precision(), solution.strength
+        if self.guards is None:
+            return [ridge(equations, weights, precision, strength)] * len(units)
+        costs = [weights[0] * unit for unit in units]
+        return bounded(equations, weights, precision, strength, self.guards.rows, self.guards.bounds, costs)
+
+    def _with_missed(self, equations: NormalEquations, solution: Solution) -> NormalEquations:
+        """With what guards a solution misses as equations."""
         if self.guards is None:
             return equations
-        return equations + self.guards.times((unit or self.unit) ** 2)
+        return equations + self.guards.missed(solution.coefficients, self.unit)
 
     def _guard(self) -> None:
         """Solve again with guards, look for holes (see `equipot.fit.descents`), put guards there, and so on.
@@ -232,9 +242,13 @@ class LinearFit:
         It ends where no hole is found, or where the basis has no room for more guards.
         """
         data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
-        searches = [Insertions(data, self.shortest, cutoff, SHORTEST, seed), Crystals(data, cutoff, SHORTEST, seed)]
+        searches = [
+            Insertions(data, self.shortest, cutoff, SHORTEST, seed),
+            Crystals(data, cutoff, SHORTEST, seed),
+            Fragments(data, cutoff, SHORTEST, seed),
+        ]
         made = guards(data, self.shortest, cutoff, _GUARDS, seed)
-        self.guards = guard_equations(self.basis, made, self.baseline)
+        self.guards = GuardRows.of(self.basis, made, self.baseline)
         without, filled, left = self.validation, 0, 0
         worse = self._weigh_guards(without)
         assert self.solution is not None
@@ -244,7 +258,7 @@ class LinearFit:
             if not found:
                 break
             before = self.guards, self.unit, self.validation, worse
-            self.guards = self.guards + guard_equations(self.basis, found, self.baseline)
+            self.guards = self.guards + GuardRows.of(self.basis, found, self.baseline)
             worse = self._weigh_guards(without)
             if worse > _WORSE:
                 left = len(found)
@@ -284,15 +298,15 @@ class LinearFit:
     def _weigh_guards(self, without: Mapping[str, float]) -> float:
         """Let guards count as much as validation allows; how many times larger its errors are than without them."""
         if self.valid is None or self.settings.solver.method == "ard":
+            self.unit = _UNVALIDATED
             return 1.0
         assert self.train is not None
         assert self.solution is not None
-        s, precision = self.solution, self.precision()
         units = [unit for unit in _UNITS if unit <= self.unit]
-        tries = [ridge(self._guarded(self.train, unit), s.weights, precision, s.strength) for unit in units]
+        tries = self._held(self.train, self.solution, units)
         errors = misses(self.basis, self.data.valid, self.baseline, tries, "validation with guards").mean
         worse = np.exp(score(errors) - score(np.array([without[name] for name in ERROR_UNITS])))
-        chosen = next((k for k in range(len(units)) if worse[k] <= _WORSE), len(units) - 1)
+        chosen = next((k for k, unit in enumerate(units) if worse[k] <= _UNITS[unit]), len(units) - 1)
         self.unit = units[chosen]
         self._keep_validation(errors[chosen])
         return float(worse[chosen])
@@ -412,7 +426,7 @@ class LinearFit:
                 f"{_LARGEST_POSTERIOR} is the limit."
             )
             return
-        everything = self._guarded(self.everything)
+        everything = self._with_missed(self.everything, self.solution)
         size, nz = self.basis.columns, len(self.basis.species)
         precision, strength = self.precision(), self.solution.strength
         # Given the energies of isolated atoms, which are not among the coefficients: what both are unsure of together

@@ -21,6 +21,7 @@ from equipot.units import GPA, VOIGT
 Array = NDArray[np.float64]
 
 _MEMORY = 2.5e8  # bytes of design rows at once
+_MARGIN = 1.0  # tolerances below its energy a guard may be missed; a hole is what is twice as far below
 
 
 @dataclass
@@ -170,15 +171,56 @@ def misses(
     return Misses(sums, counts)
 
 
-def guard_equations(basis: Basis, made: Sequence[Guard], baseline: Baseline) -> NormalEquations:
-    """The normal equations of guards (see `equipot.fit.guards`): energies in units of their tolerances, and no rows."""
-    equations = NormalEquations.empty(basis.columns + len(baseline.free))
-    labels = baseline.labels([g.structure for g in made])
-    for indices, X in design_rows(basis, [g.structure for g in made], baseline.free, "guards"):
-        places = np.concatenate([[0], np.cumsum([7 + 3 * len(made[i].structure) for i in indices])[:-1]])
-        factor = 1.0 / np.array([made[i].tolerance for i in indices])
-        aims = np.array([labels[i][0] for i in indices])
-        usable = np.isfinite(aims) & np.isfinite(X[:, places]).all(axis=0)
-        equations.add(0, np.ascontiguousarray((X[:, places] * factor)[:, usable]), (aims * factor)[usable])
-    equations.rows[:] = 0
-    return equations.finish()
+@dataclass
+class GuardRows:
+    """Design rows of the energies of guards (see `equipot.fit.guards`), and between what these have to be.
+
+    Attributes
+    ----------
+    rows : array, shape (columns, n)
+        In units of the guards' tolerances, as all of these.
+    lowest, highest : array, shape (n,)
+        Bounds; infinite where there is none.
+    """
+
+    rows: Array
+    lowest: Array
+    highest: Array
+
+    @staticmethod
+    def of(basis: Basis, made: Sequence[Guard], baseline: Baseline) -> GuardRows:
+        """Those of some guards, but for such that are out of all bounds."""
+        columns = [np.zeros((basis.columns + len(baseline.free), 0))]
+        structures = [g.structure for g in made]
+        aims = np.array([labels[0] for labels in baseline.labels(structures)])
+        for indices, X in design_rows(basis, structures, baseline.free, "guards"):
+            sizes = [7 + 3 * len(made[i].structure) for i in indices]
+            columns.append(X[:, np.concatenate([[0], np.cumsum(sizes)[:-1]])])
+        rows = np.concatenate(columns, axis=1)
+        tolerances = np.array([g.tolerance for g in made])
+        above = np.array([g.highest - (g.structure.energy or 0.0) for g in made])
+        usable = np.isfinite(aims) & np.isfinite(rows).all(axis=0)
+        found = GuardRows(rows / tolerances, aims / tolerances - _MARGIN, (aims + above) / tolerances)
+        return GuardRows(found.rows[:, usable], found.lowest[usable], found.highest[usable])
+
+    def __add__(self, other: GuardRows) -> GuardRows:
+        return GuardRows(
+            np.concatenate([self.rows, other.rows], axis=1),
+            np.concatenate([self.lowest, other.lowest]),
+            np.concatenate([self.highest, other.highest]),
+        )
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """The lowest and the highest energies."""
+        return self.lowest, self.highest
+
+    def missed(self, coefficients: Array, unit: float) -> NormalEquations:
+        """The normal equations of those that are missed, with bounds as labels; a tolerance counts as a `unit`."""
+        energies = coefficients @ self.rows
+        aims = np.clip(energies, self.lowest, self.highest)
+        out = aims != energies
+        found = NormalEquations.empty(len(self.rows))
+        found.add(0, np.ascontiguousarray(self.rows[:, out] * unit), aims[out] * unit)
+        found.rows[:] = 0
+        return found.finish()

@@ -133,6 +133,7 @@ class Labels:
         labels.tolerance = np.array([guard.tolerance for guard in guards], dtype=np.float64)
         labels.highest = np.array([guard.highest for guard in guards], dtype=np.float64)
         labels.energy -= 2 * labels.tolerance
+        labels.weight = labels.weight * np.array([guard.weight for guard in guards], dtype=np.float64)
         return labels
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ KINDS = ("energy", "forces", "virial")
 """Kinds of rows, each with a weight of its own."""
 
 _JITTER = 1e-11  # of the prior's diagonal: bounds what directions that the prior hardly sees may do
+_TURNS = 50  # at most, until rows that miss their bounds are the same as before
 _LEAST = 1e-13  # strengths below this part of the largest eigenvalue drown in rounding
 
 
@@ -88,10 +89,6 @@ class NormalEquations:
         return NormalEquations(
             self.gram + other.gram, self.rhs + other.rhs, self.square + other.square, self.rows + other.rows
         )
-
-    def times(self, factor: float) -> NormalEquations:
-        """With every row counting so many times."""
-        return NormalEquations(self.gram * factor, self.rhs * factor, self.square * factor, self.rows * factor)
 
     def residual(self, coefficients: Array) -> Array:
         """Sum of squared errors by kind."""
@@ -242,19 +239,89 @@ class Spectrum:
 
 def ridge(equations: NormalEquations, weights: Sequence[float], precision: Array, strength: float) -> Array:
     """Coefficients for one strength of the prior, by Cholesky's decomposition: much faster than a `Spectrum`."""
+    gram, rhs, scale = _system(equations, weights, precision, strength)
+    try:
+        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
+    except (scipy.linalg.LinAlgError, ValueError):
+        return Spectrum(equations, weights, precision).solve(strength)
+    return scipy.linalg.cho_solve(factor, rhs) * scale
+
+
+def bounded(
+    equations: NormalEquations,
+    weights: Sequence[float],
+    precision: Array,
+    strength: float,
+    rows: Array,
+    bounds: tuple[Array, Array],
+    costs: Sequence[float],
+) -> list[Array]:
+    """Coefficients of a `ridge` in which some rows X cost as well, by how much they miss their bounds.
+
+    With H the matrix of the ridge, c its coefficients and y the bounds that are missed, these are c + H⁻¹ X λ, where
+    (w⁻² + Xᵀ H⁻¹ X) λ = y - Xᵀ c. Which rows miss their bounds is found by turns: what is to be smallest is convex.
+
+    Parameters
+    ----------
+    equations, weights, precision, strength
+        As of `ridge`.
+    rows : array, shape (n, m)
+    bounds : tuple of two arrays, shape (m,)
+        Lowest and highest.
+    costs : sequence of float
+        w, weights of what bounds are missed by; each gives a set of coefficients.
+    """
+    gram, rhs, scale = _system(equations, weights, precision, strength)
+    factor = _factored(gram)
+
+    def forward(right: Array) -> Array:
+        solved: Array = scipy.linalg.solve_triangular(factor, right, lower=True)
+        return solved
+
+    free, halves = forward(rhs), forward(rows * scale[:, None])
+    kernel, without = halves.T @ halves, halves.T @ free
+    found = []
+    for cost in costs:
+        values, missed, multipliers = without, np.zeros(len(without), dtype=np.int8), np.zeros(0)
+        for _ in range(_TURNS):
+            now = (values > bounds[1]).astype(np.int8) - (values < bounds[0]).astype(np.int8)
+            if np.array_equal(now, missed):
+                break
+            missed, out = now, now != 0
+            aims = np.where(now < 0, bounds[0], bounds[1])[out]
+            matrix = kernel[np.ix_(out, out)]
+            matrix[np.diag_indices_from(matrix)] += max(cost, 1e-12) ** -2
+            multipliers = scipy.linalg.solve(matrix, aims - without[out], assume_a="pos")
+            values = without + kernel[:, out] @ multipliers
+        half = free + halves[:, missed != 0] @ multipliers
+        found.append(scipy.linalg.solve_triangular(factor, half, lower=True, trans="T") * scale)
+    return found
+
+
+def _system(
+    equations: NormalEquations, weights: Sequence[float], precision: Array, strength: float
+) -> tuple[Array, Array, Array]:
+    """Matrix and right side of a ridge in columns of norm 1, and what the columns were multiplied by."""
     squared = np.asarray(weights, dtype=float) ** 2
     gram = np.tensordot(squared, equations.gram, 1)
     gram += strength * precision
     scale = 1 / np.sqrt(np.maximum(np.diag(gram), 1e-300))
     gram *= scale
     gram *= scale[:, None]
-    # In columns of norm 1 rounding is of the order of 1e-16 times the number of rows.
+    # Rounding is of the order of 1e-16 times the number of rows.
     gram[np.diag_indices_from(gram)] += 1e-13
-    try:
-        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
-    except (scipy.linalg.LinAlgError, ValueError):
-        return Spectrum(equations, weights, precision).solve(strength)
-    return scipy.linalg.cho_solve(factor, (squared @ equations.rhs) * scale) * scale
+    return gram, (squared @ equations.rhs) * scale, scale
+
+
+def _factored(gram: Array) -> Array:
+    """Cholesky's factor of a matrix of columns of norm 1, which rounding may have taken a little below zero."""
+    for more in (0.0, 1e-11, 1e-9, 1e-7):
+        try:
+            factor: Array = scipy.linalg.cholesky(gram + more * np.eye(len(gram)), lower=True)
+        except scipy.linalg.LinAlgError:
+            continue
+        return factor
+    raise EquipotError("The matrix of the linear fit is not positive definite: take fewer coefficients or more data.")
 
 
 def bayesian(

@@ -26,6 +26,7 @@ from equipot.fit.bonds import bonds_of_an_atom
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
+from equipot.fit.fragments import Fragments
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
 from equipot.fit.hot_walks import HotWalks
 from equipot.fit.insertions import Insertions
@@ -114,6 +115,7 @@ class TrainingRun:
                     HotWalks(known, cutoff, SHORTEST, settings.seed),
                     Insertions(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
                     Crystals(data.train, cutoff, SHORTEST, settings.seed),
+                    Fragments(data.train, cutoff, SHORTEST, settings.seed),
                 ]
         if settings.taught:
             taught = read_taught(folder.taught)
