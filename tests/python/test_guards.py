@@ -150,6 +150,9 @@ def test_neighbors_that_are_lost_cost_what_vacancies_and_dimers_say(element: str
     assert cost([0]) == pytest.approx(cohesive)
     assert cost(everyone[1:]) == pytest.approx(vacancy, rel=0.25)
     assert cohesive - cost([0, nearest]) / 2 == pytest.approx(dimer, rel=0.25)
+    slab = Atoms([*atoms.symbols, element], [*atoms.positions, [0, 0, 40.0]], cell=atoms.cell, pbc=True)
+    slab.cell[2, 2] = 60.0
+    assert np.isfinite(Neighborhood(slab, cohesive).cost(slab[:5]))
 
 
 def test_metals_lose_some_of_their_atoms() -> None:

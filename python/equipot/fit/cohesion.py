@@ -73,7 +73,7 @@ class Neighborhood:
         i, r = neighbors("id", atoms, self._range)
         nearest = np.full(len(atoms), np.inf)
         np.minimum.at(nearest, i, r)
-        self._nearest = float(nearest.mean())
+        self._nearest = float(nearest[np.isfinite(nearest)].mean())  # atoms that have left a surface have none
         few = np.count_nonzero(r < _NEXT * self._nearest) < _FEW * len(atoms)
         self._power, self._repelled = _SEMICONDUCTOR if few else _METAL
         self._means, self._whole = (1.0, 1.0), 1.0

@@ -5,9 +5,9 @@ rise as well, by thousands of eV an Ångström beyond the data, which spoils wha
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
 equation of state with the stiffness of the data, from where their pressure says that they are on it: that is known to
 0.1 eV per atom and a fifth of the gain, to 0.5 where the pressure is not known or covalent bonds are squeezed as well.
-Scaled up by as much as twice and more, those without covalent bonds follow the universal binding curve, known to half
-as much; with some of their atoms taken away, the rest has what its neighbours held it by. So melts and surfaces hold
-together, and free atoms lie as far above as cohesive energies say (`cohesion`).
+Scaled up by as much as twice and more, those without covalent bonds follow the universal binding curve, known to
+0.02 eV per atom and a tenth; with some of their atoms taken away, the rest has what its neighbours held it by, known to
+a fifth. So melts and surfaces hold together, and free atoms lie as far above as cohesive energies say (`cohesion`).
 With one atom pushed close to another, they gain Σ_pairs ε (exp((d - r)/ρ) - 1) over pairs closer than the shortest
 distance d in the data, with ε = 3 eV and ρ = 0.15 d, known to 0.5 eV and a fifth.
 
@@ -24,8 +24,8 @@ That costs 5 eV, known to 2, beside the walls of all whom it meets: a model that
 more of them at once do. Non-metals may bind there, though none of their kind is bound in the data: their walls begin at
 0.95 of the sum of covalent radii at most.
 
-Where a model is trained, its energy may be below a guard's by twice what that is known to, and above what the copied
-structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
+Energies may be below a guard's by twice what that is known to where a model is trained, by once in linear fits, and
+above what the copied structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
 """
 # SPDX-License-Identifier: MIT
 

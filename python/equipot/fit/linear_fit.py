@@ -55,7 +55,7 @@ _ENERGY_FACTORS = (1.0, 0.03, 0.1, 0.3, 3.0)
 _GUARDS = 300  # before any hole is found
 # What a guard that is missed by its tolerance counts as, eV per atom of an energy of the data: the first of these with
 # which errors of validation are not too many times larger. A small basis has not room for everything.
-_WORSE = 1.2
+_WORSE = 1.05
 _UNITS = {5e-3: 1.0} | dict.fromkeys((1e-3, 3e-4, 1e-4, 3e-5, 1e-5), _WORSE)
 _UNVALIDATED = 1e-3
 _ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
