@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Severity = Literal["ok", "note", "warning", "error"]
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
@@ -28,6 +28,12 @@ def counted(count: int, one: str, several: str = "") -> str:
 def evenly(length: int, most: int) -> NDArray[np.int64]:
     """Up to so many of the indices of something that long, from its first to its last."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).astype(np.int64))
+
+
+def formula_unit(numbers: ArrayLike) -> tuple[int, ...]:
+    """Atomic numbers of the smallest number of atoms with the composition of these, in their order."""
+    species, counts = np.unique(np.asarray(numbers), return_counts=True)
+    return tuple(np.repeat(species, counts // max(np.gcd.reduce(counts), 1)).tolist())
 
 
 @dataclass(eq=False)

@@ -17,7 +17,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
-from equipot.fit.bonds import neighbors
+from equipot.fit.bonds import Indices, neighbors
+
+Array = NDArray[np.float64]
 
 _REPULSION, _HOPPING = 10.0, 2.5  # p and q
 _METAL, _SEMICONDUCTOR = (0.5, 0.25), (0.75, 0.0)  # α and γ
@@ -68,34 +70,35 @@ class Neighborhood:
     """
 
     def __init__(self, atoms: Atoms, cohesive: float) -> None:
+        n = len(atoms)
         self._cohesive = cohesive
-        self._range = 2.0 * float(np.cbrt(atoms.get_volume() / len(atoms)))
+        self._range = 2.0 * float(np.cbrt(atoms.get_volume() / n))
         i, r = neighbors("id", atoms, self._range)
-        nearest = np.full(len(atoms), np.inf)
+        nearest = np.full(n, np.inf)
         np.minimum.at(nearest, i, r)
         self._nearest = float(nearest[np.isfinite(nearest)].mean())  # atoms that have left a surface have none
-        few = np.count_nonzero(r < _NEXT * self._nearest) < _FEW * len(atoms)
+        few = np.count_nonzero(r < _NEXT * self._nearest) < _FEW * n
         self._power, self._repelled = _SEMICONDUCTOR if few else _METAL
-        self._means, self._whole = (1.0, 1.0), 1.0
-        hopping, repulsion = self._sums(atoms)
-        self._means = float(hopping.mean()), float(repulsion.mean())
-        self._whole = float(self._bound(atoms).mean())
+        hopping, repulsion = self._sums(i, r, n)
+        self._means = hopping.mean(), repulsion.mean()
+        self._whole = float(self._bound(hopping, repulsion).mean())
 
     def cost(self, atoms: Atoms) -> float:
         """What these atoms lack, eV, of what as many of the whole are bound by: E_c for each if they are alone."""
-        return self._cohesive * float(np.sum(1 - self._bound(atoms)))
-
-    def _sums(self, atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """H and A, in units of their means."""
         i, r = neighbors("id", atoms, self._range)
+        bound = self._bound(*self._sums(i, r, len(atoms))) / self._whole
+        return self._cohesive * float(np.sum(1 - bound))
+
+    def _sums(self, i: Indices, r: Array, n: int) -> tuple[Array, Array]:
+        """H and A of n atoms, of which these have neighbours at these distances."""
         stretch = r / self._nearest - 1
         hopping, repulsion = (
-            np.bincount(i, np.exp(-steep * stretch), len(atoms)) / mean
-            for steep, mean in zip((2 * _HOPPING, _REPULSION), self._means, strict=True)
+            np.asarray(np.bincount(i, np.exp(-steep * stretch), n), dtype=np.float64)
+            for steep in (2 * _HOPPING, _REPULSION)
         )
         return hopping, repulsion
 
-    def _bound(self, atoms: Atoms) -> NDArray[np.float64]:
-        hopping, repulsion = self._sums(atoms)
-        bound: NDArray[np.float64] = (hopping**self._power - self._repelled * repulsion) / self._whole
-        return bound
+    def _bound(self, hopping: Array, repulsion: Array) -> Array:
+        """H^α - γ A, in units of their means in the whole."""
+        mean_hopping, mean_repulsion = self._means
+        return (hopping / mean_hopping) ** self._power - self._repelled * (repulsion / mean_repulsion)

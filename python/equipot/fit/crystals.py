@@ -20,6 +20,7 @@ from ase.build import bulk
 from numpy.typing import NDArray
 
 from equipot.data import Structure
+from equipot.data.structures import formula_unit
 from equipot.fit.bonds import unwrapped
 from equipot.fit.descents import Descent, Descents
 from equipot.fit.guards import Guard, compression, raised, stiffness
@@ -102,9 +103,7 @@ def _phases(dataset: Sequence[Structure]) -> list[_Phase]:
     by_formula: dict[tuple[int, ...], list[Structure]] = {}
     for s in dataset:
         if s.energy is not None and len(s) and np.all(s.atoms.pbc):
-            numbers, counts = np.unique(s.atoms.numbers, return_counts=True)
-            unit = np.repeat(numbers, counts // np.gcd.reduce(counts))
-            by_formula.setdefault(tuple(unit.tolist()), []).append(s)
+            by_formula.setdefault(formula_unit(s.atoms.numbers), []).append(s)
     found = []
     for formula, structures in sorted(by_formula.items()):
         lowest = min(structures, key=lambda s: (s.energy or 0.0) / len(s))

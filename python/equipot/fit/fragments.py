@@ -16,6 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from equipot.data import Structure
+from equipot.data.structures import formula_unit
 from equipot.fit.cohesion import Neighborhood
 from equipot.fit.descents import Descent, Descents
 from equipot.fit.guards import Guard, held_together_by, raised, thinnable, thinned
@@ -43,15 +44,17 @@ class Fragments(Descents):
 
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
         self._dataset = dataset
+        self._cohesive: dict[int, float] = {}
         self._whole: dict[int, Neighborhood] = {}
-        self._lowest: dict[bytes, float] = {}
-        pool = []
+        self._lowest: dict[tuple[int, ...], float] = {}
         for place, s in enumerate(dataset):
-            usable = s.energy is not None and len(s) <= _MOST_ATOMS and thinnable(s.atoms)
-            if usable and held_together_by(s) is not None:
-                pool.append(place)
-                energy, of = (s.energy or 0.0) / len(s), _composition(s)
-                self._lowest[of] = min(self._lowest.get(of, np.inf), energy)
+            if s.energy is None or len(s) > _MOST_ATOMS or not thinnable(s.atoms):
+                continue
+            if (cohesive := held_together_by(s)) is not None:
+                self._cohesive[place] = cohesive
+                unit = formula_unit(s.atoms.numbers)
+                self._lowest[unit] = min(self._lowest.get(unit, np.inf), s.energy / len(s))
+        pool = list(self._cohesive)
         atoms = 0.5 * sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
         super().__init__(pool, atoms, cutoff, closest, (seed, 6), _GUARDS)
 
@@ -66,20 +69,13 @@ class Fragments(Descents):
     def _guard(self, place: int, positions: Array, cell: Array) -> Guard:
         source, n = self._dataset[place], len(positions)
         if place not in self._whole:
-            cohesive = held_together_by(source)
-            assert cohesive is not None
-            self._whole[place] = Neighborhood(source.atoms, cohesive)
-        species, counts = np.unique(source.atoms.numbers, return_counts=True)
-        atoms = Atoms(np.repeat(species, counts * n // len(source)), positions=positions, cell=cell, pbc=True)
+            self._whole[place] = Neighborhood(source.atoms, self._cohesive[place])
+        unit = formula_unit(source.atoms.numbers)
+        atoms = Atoms(np.repeat(unit, n // len(unit)), positions=positions, cell=cell, pbc=True)
         assert source.energy is not None
         # Half of what a melt lies above a crystal is motion, which it loses on the way.
-        energy = 0.5 * (source.energy / len(source) + self._lowest[_composition(source)])
+        energy = 0.5 * (source.energy / len(source) + self._lowest[unit])
         calm = Structure(atoms, n * energy, config_type=source.config_type)
         cost = max(self._whole[place].cost(atoms), 0.0)
         guard = raised(calm, atoms, cost, n * _KNOWN, f"fragment of {source.source}")
         return replace(guard, highest=np.inf)  # what is left of a melt lies higher than that of a crystal
-
-
-def _composition(structure: Structure) -> bytes:
-    species, counts = np.unique(structure.atoms.numbers, return_counts=True)
-    return np.concatenate([species, counts // np.gcd.reduce(counts)]).astype(np.int64).tobytes()

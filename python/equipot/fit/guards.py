@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from equipot.data import Structure
+from equipot.data.structures import formula_unit
 from equipot.fit.bonds import (
     MAY_BIND,
     Bonds,
@@ -302,9 +303,8 @@ def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float,
 
 def held_together_by(structure: Structure) -> float | None:
     """The cohesive energy, eV per atom, that decides what stretching costs; None where it is not known."""
-    if not structure.atoms.pbc.all() or is_covalent(structure.atoms):
-        return None
-    return cohesive_energy(structure.atoms.numbers)
+    cohesive = cohesive_energy(structure.atoms.numbers) if structure.atoms.pbc.all() else None
+    return None if cohesive is None or is_covalent(structure.atoms) else cohesive
 
 
 def _apart(structure: Structure, cohesive: float, stiff: float, turn: int, rng: np.random.Generator) -> Guard:
@@ -331,16 +331,15 @@ def _scale(atoms: Atoms, scale: float) -> None:
 
 def thinnable(atoms: Atoms) -> bool:
     """Whether some of the atoms can be taken away without a change of composition."""
-    return len(atoms) > 0 and int(np.gcd.reduce(np.unique(atoms.numbers, return_counts=True)[1])) > 1
+    return len(formula_unit(atoms.numbers)) < len(atoms)
 
 
 def thinned(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     """Some of the atoms, whichever they are, sorted by species: any number of formula units of the same composition."""
-    species, counts = np.unique(atoms.numbers, return_counts=True)
-    units = int(np.gcd.reduce(counts))
-    left = counts // units * int(rng.integers(1, units))
+    unit = formula_unit(atoms.numbers)
+    units = int(rng.integers(1, len(atoms) // len(unit)))
     kept = [
-        rng.choice(np.flatnonzero(atoms.numbers == z), n, replace=False) for z, n in zip(species, left, strict=True)
+        rng.choice(np.flatnonzero(atoms.numbers == z), units * unit.count(z), replace=False) for z in sorted(set(unit))
     ]
     return atoms[np.concatenate(kept)]
 

@@ -22,15 +22,12 @@ from equipot import EquipotError, __version__, _equipot
 from equipot.data import DataSet
 from equipot.data.structures import counted
 from equipot.files import finite
-from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
-from equipot.fit.fragments import Fragments
 from equipot.fit.guards import Guard, guards, shortest_distances
-from equipot.fit.insertions import Insertions
+from equipot.fit.holes import descents
 from equipot.fit.linear_basis import Basis, LinearBasis
 from equipot.fit.linear_rows import Baseline, GuardRows, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
-from equipot.fit.objective import SHORTEST
 from equipot.fit.report import compare, write_report
 from equipot.fit.scores import score, sure_scores
 from equipot.fit.searches import Search
@@ -58,7 +55,7 @@ _GUARDS = 300  # before any hole is found
 _WORSE = 1.05
 _UNITS = {5e-3: 1.0} | dict.fromkeys((1e-3, 3e-4, 1e-4, 3e-5, 1e-5), _WORSE)
 _UNVALIDATED = 1e-3
-_ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for either kind
+_ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for every kind
 
 
 class LinearFit:
@@ -242,11 +239,7 @@ class LinearFit:
         It ends where no hole is found, or where the basis has no room for more guards.
         """
         data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
-        searches = [
-            Insertions(data, self.shortest, cutoff, SHORTEST, seed),
-            Crystals(data, cutoff, SHORTEST, seed),
-            Fragments(data, cutoff, SHORTEST, seed),
-        ]
+        searches = descents(data, self.shortest, cutoff, seed)
         made = guards(data, self.shortest, cutoff, _GUARDS, seed)
         self.guards = GuardRows.of(self.basis, made, self.baseline)
         without, filled, left = self.validation, 0, 0

@@ -179,13 +179,12 @@ class GuardRows:
     ----------
     rows : array, shape (columns, n)
         In units of the guards' tolerances, as all of these.
-    lowest, highest : array, shape (n,)
-        Bounds; infinite where there is none.
+    bounds : array, shape (2, n)
+        The lowest and the highest energies; infinite where there is none.
     """
 
     rows: Array
-    lowest: Array
-    highest: Array
+    bounds: Array
 
     @staticmethod
     def of(basis: Basis, made: Sequence[Guard], baseline: Baseline) -> GuardRows:
@@ -200,25 +199,18 @@ class GuardRows:
         tolerances = np.array([g.tolerance for g in made])
         above = np.array([g.highest - (g.structure.energy or 0.0) for g in made])
         usable = np.isfinite(aims) & np.isfinite(rows).all(axis=0)
-        found = GuardRows(rows / tolerances, aims / tolerances - _MARGIN, (aims + above) / tolerances)
-        return GuardRows(found.rows[:, usable], found.lowest[usable], found.highest[usable])
+        bounds = np.array([aims / tolerances - _MARGIN, (aims + above) / tolerances])
+        return GuardRows((rows / tolerances)[:, usable], bounds[:, usable])
 
     def __add__(self, other: GuardRows) -> GuardRows:
         return GuardRows(
-            np.concatenate([self.rows, other.rows], axis=1),
-            np.concatenate([self.lowest, other.lowest]),
-            np.concatenate([self.highest, other.highest]),
+            np.concatenate([self.rows, other.rows], axis=1), np.concatenate([self.bounds, other.bounds], axis=1)
         )
-
-    @property
-    def bounds(self) -> tuple[Array, Array]:
-        """The lowest and the highest energies."""
-        return self.lowest, self.highest
 
     def missed(self, coefficients: Array, unit: float) -> NormalEquations:
         """The normal equations of those that are missed, with bounds as labels; a tolerance counts as a `unit`."""
         energies = coefficients @ self.rows
-        aims = np.clip(energies, self.lowest, self.highest)
+        aims = np.clip(energies, *self.bounds)
         out = aims != energies
         found = NormalEquations.empty(len(self.rows))
         found.add(0, np.ascontiguousarray(self.rows[:, out] * unit), aims[out] * unit)

@@ -253,7 +253,7 @@ def bounded(
     precision: Array,
     strength: float,
     rows: Array,
-    bounds: tuple[Array, Array],
+    bounds: Array,
     costs: Sequence[float],
 ) -> list[Array]:
     """Coefficients of a `ridge` in which some rows X cost as well, by how much they miss their bounds.
@@ -266,13 +266,13 @@ def bounded(
     equations, weights, precision, strength
         As of `ridge`.
     rows : array, shape (n, m)
-    bounds : tuple of two arrays, shape (m,)
+    bounds : array, shape (2, m)
         Lowest and highest.
     costs : sequence of float
         w, weights of what bounds are missed by; each gives a set of coefficients.
     """
     gram, rhs, scale = _system(equations, weights, precision, strength)
-    factor = _factored(gram)
+    factor, (lowest, highest) = _factored(gram), bounds
 
     def forward(right: Array) -> Array:
         solved: Array = scipy.linalg.solve_triangular(factor, right, lower=True)
@@ -284,11 +284,11 @@ def bounded(
     for cost in costs:
         values, missed, multipliers = without, np.zeros(len(without), dtype=np.int8), np.zeros(0)
         for _ in range(_TURNS):
-            now = (values > bounds[1]).astype(np.int8) - (values < bounds[0]).astype(np.int8)
+            now = (values > highest).astype(np.int8) - (values < lowest).astype(np.int8)
             if np.array_equal(now, missed):
                 break
             missed, out = now, now != 0
-            aims = np.where(now < 0, bounds[0], bounds[1])[out]
+            aims = np.where(now < 0, lowest, highest)[out]
             matrix = kernel[np.ix_(out, out)]
             matrix[np.diag_indices_from(matrix)] += max(cost, 1e-12) ** -2
             multipliers = scipy.linalg.solve(matrix, aims - without[out], assume_a="pos")
@@ -315,9 +315,11 @@ def _system(
 
 def _factored(gram: Array) -> Array:
     """Cholesky's factor of a matrix of columns of norm 1, which rounding may have taken a little below zero."""
+    diagonal = gram.diagonal().copy()
     for more in (0.0, 1e-11, 1e-9, 1e-7):
+        np.fill_diagonal(gram, diagonal + more)
         try:
-            factor: Array = scipy.linalg.cholesky(gram + more * np.eye(len(gram)), lower=True)
+            factor: Array = scipy.linalg.cholesky(gram, lower=True)
         except scipy.linalg.LinAlgError:
             continue
         return factor

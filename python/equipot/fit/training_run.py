@@ -23,13 +23,11 @@ from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.architecture import matches, parameter_scales, scales_as_drawn, trainable
 from equipot.fit.bonds import bonds_of_an_atom
-from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
-from equipot.fit.fragments import Fragments
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
+from equipot.fit.holes import descents
 from equipot.fit.hot_walks import HotWalks
-from equipot.fit.insertions import Insertions
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.molecules import molecules
 from equipot.fit.objective import SHORTEST, Graphs, Indices, NotFiniteError, Objective, Source, Weighted, batches
@@ -113,9 +111,7 @@ class TrainingRun:
             if settings.optimizer.algorithm != "lbfgs":
                 self.searches = [
                     HotWalks(known, cutoff, SHORTEST, settings.seed),
-                    Insertions(data.train, by_species(nearest_atoms), cutoff, SHORTEST, settings.seed),
-                    Crystals(data.train, cutoff, SHORTEST, settings.seed),
-                    Fragments(data.train, cutoff, SHORTEST, settings.seed),
+                    *descents(data.train, by_species(nearest_atoms), cutoff, settings.seed),
                 ]
         if settings.taught:
             taught = read_taught(folder.taught)

@@ -1,0 +1,24 @@
+"""Where holes of solids and melts are looked for: atoms put elsewhere, other lattices, and fragments, all let down."""
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from equipot.data import Structure
+from equipot.fit.crystals import Crystals
+from equipot.fit.fragments import Fragments
+from equipot.fit.insertions import Insertions
+from equipot.fit.objective import SHORTEST
+from equipot.fit.searches import Search
+
+
+def descents(
+    dataset: Sequence[Structure], shortest: Mapping[tuple[int, int], float], cutoff: float, seed: int
+) -> list[Search]:
+    """All kinds of `equipot.fit.descents.Descents` from the training data, with their `shortest_distances`."""
+    return [
+        Insertions(dataset, shortest, cutoff, SHORTEST, seed),
+        Crystals(dataset, cutoff, SHORTEST, seed),
+        Fragments(dataset, cutoff, SHORTEST, seed),
+    ]
