@@ -90,7 +90,7 @@ def test_lattices_of_a_compound_have_its_composition(tmp_path: Path) -> None:
         assert np.sum(atoms.numbers == 32) == 2 * np.sum(atoms.numbers == 14) > 0
         guard = made._guard(0, atoms.positions, np.asarray(atoms.cell))
         assert np.array_equal(guard.structure.atoms.numbers, atoms.numbers)
-        assert guard.structure.source == "crystal of Ge2Si"
+        assert guard.structure.source == "crystal from Ge2Si"
         sizes.add(len(atoms))
         shift = atoms.get_scaled_positions()[1] - atoms.get_scaled_positions()[0]
         orders.add(tuple(np.round(shift, 1)))

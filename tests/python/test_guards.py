@@ -86,17 +86,25 @@ def test_compressed_copies_go_on_along_the_equation_of_state() -> None:
     stiff = 9.0
     for before in (0.7, 1.0, 1.1):
         copper = squeezable("Cu", before, stiff)
+        assert copper.energy is not None
         for volume in (0.8, 0.5):
-            gain, known = _squeezed(copper, volume, stiff)
-            assert copper.energy is not None
+            guard = _squeezed(copper, volume ** (1 / 3), stiff)
+            assert guard.structure.atoms.get_volume() == pytest.approx(volume * copper.atoms.get_volume())
+            assert guard.structure.energy is not None
             # Pressure is told by a table in steps of 0.001, with differences for derivatives.
-            expected = 4 * compression(before * volume, stiff) - copper.energy
-            assert gain == pytest.approx(expected, rel=1e-3, abs=1e-3)
-            assert known == pytest.approx(4 * 0.1)
+            expected = 4 * compression(before * volume, stiff)
+            assert guard.structure.energy == pytest.approx(expected, rel=1e-3, abs=1e-3)
+            tolerance = 4 * 0.1 + 0.2 * (guard.structure.energy - copper.energy)
+            assert guard.tolerance == pytest.approx(tolerance)
+            assert guard.highest == pytest.approx(guard.structure.energy + 2 * tolerance)
     copper.virial = None  # as if it were at rest
-    assert _squeezed(copper, 0.5, stiff) == pytest.approx((4 * compression(0.5, stiff), 4 * 0.5))
+    guard, gain = _squeezed(copper, 0.5 ** (1 / 3), stiff), 4 * compression(0.5, stiff)
+    assert guard.tolerance == pytest.approx(4 * 0.5 + 0.2 * gain)
+    assert guard.highest == pytest.approx(copper.energy + 3 * gain + 2 * guard.tolerance)
     diamond = squeezable("C", 0.9, stiff)
-    assert _squeezed(diamond, 0.8, stiff)[1] == pytest.approx(8 * 0.5)  # bonds are stiffer than crystals
+    guard = _squeezed(diamond, 0.8 ** (1 / 3), stiff)  # bonds are stiffer than crystals
+    assert guard.structure.energy is not None
+    assert guard.tolerance == pytest.approx(8 * 0.5 + 0.2 * (guard.structure.energy - diamond.energy))
     assert stiffness([squeezable("Cu", v, stiff) for v in (0.97, 0.99, 1.0, 1.01, 1.03)]) == pytest.approx(
         9.0, rel=0.05
     )

@@ -380,7 +380,7 @@ def test_holes_are_found_and_filled(kind: str, tmp_path: Path, monkeypatch: pyte
         frames.append(Structure(atoms.copy(), atoms.get_potential_energy(), atoms.get_forces(), source=f"memory#{k}"))
     table = {"basis": {"channels": 8, "l_max": 3, "cutoff": 5.0, "l_sums": [0, 6, 6]}}
     found = []
-    monkeypatch.setattr("equipot.fit.linear_fit._DESCENTS", 30_000)
+    monkeypatch.setattr("equipot.fit.linear_fit._EVALUATIONS", 30_000)
     for rounds in (0, 8):
         monkeypatch.setattr("equipot.fit.linear_fit._ROUNDS", rounds)
         engine = Trainer(str(linear(table, tmp_path / f"{rounds}", sets=DataSets(DataSet(frames)), quiet=True)))

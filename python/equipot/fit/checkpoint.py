@@ -15,7 +15,7 @@ import numpy as np
 from equipot import EquipotError
 from equipot.files import write_whole
 
-VERSION = 8
+VERSION = 9
 """Version of the checkpoint file that this package reads and writes."""
 
 WHERE_TO_GO_ON = "free some space on the disk, then go on with --resume. What was there before is untouched"

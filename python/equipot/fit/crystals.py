@@ -94,8 +94,8 @@ class Crystals(Descents):
         dense = min(atoms.get_volume() / n / phase.volume, 1.0)
         gain = n * (_HIGHER + _SOFTNESS * compression(dense, phase.stiff))
         formula = Atoms(phase.numbers).get_chemical_formula()
-        at_rest = Structure(atoms, n * phase.energy, config_type=phase.config_type)
-        guard = raised(at_rest, atoms, gain, n * _KNOWN, f"crystal of {formula}")
+        at_rest = Structure(atoms, n * phase.energy, config_type=phase.config_type, source=formula)
+        guard = raised(at_rest, atoms, gain, n * _KNOWN, "crystal")
         return replace(guard, highest=np.inf)  # open lattices of metals cost several eV
 
 

@@ -26,13 +26,14 @@ more of them at once do. Non-metals may bind there, though none of their kind is
 
 Energies may be below a guard's by twice what that is known to where a model is trained, by once in linear fits, and
 above what the copied structure has by three times the gain and as much: bends cost, too, and double bonds are stiffer.
+Where the equation of state is known, they may be above by no more than below.
 """
 # SPDX-License-Identifier: MIT
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -140,13 +141,11 @@ def guards(
         structure = _evenly(bulk, volumes, rng) if whole else labelled[int(rng.integers(len(labelled)))]
         atoms = structure.atoms.copy()
         if whole:
-            scale = _COMPRESSIONS[turn % len(_COMPRESSIONS)]
-            _scale(atoms, scale)
-            gain, known = _squeezed(structure, scale**3, stiff)
+            guard = _squeezed(structure, _COMPRESSIONS[turn % len(_COMPRESSIONS)], stiff)
         elif atoms.pbc.any() and number // 2 % 2:
             if insert(atoms, anywhere, rng) is None:
                 continue
-            gain, known = insertion(atoms, anywhere)
+            guard = raised(structure, atoms, *insertion(atoms, anywhere))
         else:
             turn = (number // 4 if atoms.pbc.any() else number // 2 if len(bulk) > 0 else number) % 4
             apart = bonds_apart(atoms) if contacts is not None else None
@@ -159,23 +158,24 @@ def guards(
             if not moved:
                 continue
             gain = _wall(atoms, apart, limits) + (0.0 if apart is None else _strain(structure.atoms, atoms))
-        if len(neighbors("i", atoms, closest)) > 0:
-            continue
-        made.append(raised(structure, atoms, gain, known, f"guard from {structure.source}"))
+            guard = raised(structure, atoms, gain, known)
+        if len(neighbors("i", guard.structure.atoms, closest)) == 0:
+            made.append(guard)
     return made
 
 
-def raised(structure: Structure, atoms: Atoms, gain: float, known: float, source: str) -> Guard:
+def raised(structure: Structure, atoms: Atoms, gain: float, known: float, made: str = "guard") -> Guard:
     """A guard that stands higher than a structure by a gain that is known to so much and a fifth, eV."""
     tolerance = known + 0.2 * gain
-    copied, before = _copied(structure, atoms, gain, source)
+    copied, before = _copied(structure, atoms, gain, made)
     return Guard(copied, tolerance, before + 3 * gain + 2 * tolerance)
 
 
-def _copied(structure: Structure, atoms: Atoms, gain: float, source: str) -> tuple[Structure, float]:
+def _copied(structure: Structure, atoms: Atoms, gain: float, made: str) -> tuple[Structure, float]:
     """Atoms of a structure that stand higher than in it by a gain, eV, and the energy that they have there."""
     assert structure.energy is not None
     before = structure.energy * len(atoms) / len(structure)
+    source = f"{made} from {structure.source}"
     return Structure(atoms, before + gain, config_type=structure.config_type, source=source), before
 
 
@@ -294,11 +294,16 @@ def _evenly(bulk: Sequence[Structure], volumes: NDArray[np.float64], rng: np.ran
     return bulk[int(nearest[int(rng.integers(len(nearest)))])]
 
 
-def _squeezed(structure: Structure, volume: float, stiff: float) -> tuple[float, float]:
-    """What it costs to compress a structure to so much of its volume, and what that is known to besides a fifth, eV."""
-    n, before = len(structure), _volume_now(structure, stiff)
-    known = _SQUEEZE_UNKNOWN if structure.virial is None or is_covalent(structure.atoms) else _SQUEEZE_KNOWN
-    return n * (compression(before * volume, stiff) - compression(before, stiff)), n * known
+def _squeezed(structure: Structure, scale: float, stiff: float) -> Guard:
+    """The guard of a structure whose lengths were scaled down."""
+    atoms, n, before = structure.atoms.copy(), len(structure), _volume_now(structure, stiff)
+    _scale(atoms, scale)
+    gain = n * (compression(before * scale**3, stiff) - compression(before, stiff))
+    if structure.virial is None or is_covalent(structure.atoms):
+        return raised(structure, atoms, gain, n * _SQUEEZE_UNKNOWN)
+    guard = raised(structure, atoms, gain, n * _SQUEEZE_KNOWN)
+    assert guard.structure.energy is not None
+    return replace(guard, highest=guard.structure.energy + 2 * guard.tolerance)
 
 
 def held_together_by(structure: Structure) -> float | None:
@@ -319,7 +324,7 @@ def _apart(structure: Structure, cohesive: float, stiff: float, turn: int, rng: 
         gain = len(atoms) * (stretching(now * scale, stiff, cohesive) - stretching(now, stiff, cohesive))
         share = _STRETCHING_SHARE
     tolerance = len(atoms) * _APART_KNOWN + share * abs(gain)
-    copied, before = _copied(structure, atoms, gain, f"guard from {structure.source}")
+    copied, before = _copied(structure, atoms, gain, "guard")
     return Guard(copied, tolerance, before + gain + 4 * tolerance, _APART_WEIGHT)
 
 

@@ -12,29 +12,24 @@ angles has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-from equipot import _equipot
 from equipot.data import Structure
 from equipot.fit.bonds import BOND, MAY_BIND, NONMETALS, Indices, Mask, barred, hydrogen_takers
 from equipot.fit.guards import Guard
-from equipot.fit.searches import Search
-from equipot.fit.walkers import Walker, Walkers
+from equipot.fit.walkers import Walker, Walkers, drawn
+from equipot.fit.walks import Walks
 
 Array = NDArray[np.float64]
 
 _TEMPERATURE = 1500.0  # K; molecules stay whole for picoseconds
 _KT = units.kB * _TEMPERATURE
-_WALKERS = 24  # at most
-_ROUND = 50  # steps, or more
 _STEP, _FRICTION = 0.5 * units.fs, 0.01 / units.fs
-_LOOK_EVERY = 10  # steps
 _WARM_AFTER = 200  # steps, when a walker is in thermal motion
 _FOLLOW = 3  # guards of one fall
 _APART = 1.6  # times the sum of covalent radii is the length of a bond that has come apart
@@ -42,7 +37,7 @@ _BOND_ENERGY = 2.5  # eV
 _LEAST_ATOMS, _MOST_ATOMS = 3, 400  # two atoms are what guards are for; larger molecules take long
 
 
-class HotWalks(Search):
+class HotWalks(Walks):
     """Walkers and the guards that they have found.
 
     Parameters
@@ -58,7 +53,7 @@ class HotWalks(Search):
     """
 
     def __init__(self, dataset: Sequence[Structure], cutoff: float, closest: float, seed: int) -> None:
-        self._dataset, self._seed = dataset, seed
+        self._dataset = dataset
         whole = [
             place
             for place, s in enumerate(dataset)
@@ -66,62 +61,26 @@ class HotWalks(Search):
         ]
         self._takers = hydrogen_takers([dataset[place] for place in whole])
         pool = _unbroken(dataset, whole, self._takers)
-        super().__init__(pool, sum(len(dataset[place]) for place in pool) / max(len(pool), 1))
+        atoms = sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
+        walkers = Walkers(drawn(dataset, pool, [_TEMPERATURE]), cutoff, closest, _STEP, _FRICTION)
+        super().__init__(pool, atoms, walkers, (seed, 2))
         self._lowest: dict[bytes, float] = {}
         self._bonds: dict[int, Mask] = {}
         for place in pool:
             key, energy = _composition(dataset[place]), dataset[place].energy
             assert energy is not None
             self._lowest[key] = min(self._lowest.get(key, np.inf), energy)
-        self._walkers = Walkers(dataset, self._pool, cutoff, closest, [_TEMPERATURE], _STEP, _FRICTION)
 
-    def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
-        """Walk on with the engine's weights, for so many evaluations of a molecule; how many guards that gives."""
-        walkers = self._walkers
-        walkers.rng = np.random.default_rng([self._seed, 2, self._round])
-        self._round += 1
-        count = int(np.clip(evaluations // _ROUND, 1, _WALKERS))
-        walkers.all += [walkers.begin() for _ in range(count - len(walkers.all))]
-        before = len(self.guards)
-
-        def engine(graphs: Any, atoms: Sequence[Atoms]) -> Mapping[str, Array]:
-            found: Mapping[str, Array] = trainer.evaluate(graphs, np.arange(len(atoms), dtype=np.int64))
-            return found
-
-        _, forces = walkers.evaluate(engine)
-        for _ in range(evaluations // count):
-            found, forces = walkers.step(engine, forces)
-            if self._look(found["energy"]):
-                _, forces = walkers.evaluate(engine)
-        return len(self.guards) - before
-
-    def state(self) -> dict[str, Any]:
-        """What a run needs to go on."""
-        return super().state() | {"walkers": {str(i): vars(w) for i, w in enumerate(self._walkers.all)}}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
-        super().restore(state)
-        self._walkers.all = [Walker(**w) for w in state["walkers"].values()]
-
-    def _look(self, energies: Array) -> bool:
-        """Make guards of walkers that have fallen; whether some began anew, as these do in the end and lost ones."""
-        anew = False
-        for i, (walker, energy) in enumerate(zip(self._walkers.all, energies, strict=True)):
-            if walker.age % _LOOK_EVERY:
-                continue
-            guard, broken = self._judge(walker.place, walker.positions)
-            assert guard.structure.energy is not None
-            if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
-                self._keep(walker.place, guard)
-                walker.marks += 1
-            elif broken:
-                walker.marks = _FOLLOW
-            flies = energy > guard.structure.energy + 10 * guard.tolerance or not np.isfinite(energy)
-            if flies or walker.marks >= _FOLLOW:
-                self._walkers.all[i] = self._walkers.begin()
-                anew = True
-        return anew
+    def _over(self, walker: Walker, energy: float) -> bool:
+        guard, broken = self._judge(walker.place, walker.positions)
+        assert guard.structure.energy is not None
+        if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
+            self._keep(walker.place, guard)
+            walker.marks += 1
+        elif broken:
+            walker.marks = _FOLLOW
+        flies = energy > guard.structure.energy + 10 * guard.tolerance or not np.isfinite(energy)
+        return flies or walker.marks >= _FOLLOW
 
     def _guard(self, place: int, positions: Array, cell: Array) -> Guard:
         return self._judge(place, positions)[0]
@@ -130,7 +89,8 @@ class HotWalks(Search):
         """A guard where a walker is that began at a structure, and whether a bond has come apart."""
         s = self._dataset[place]
         half = 1.5 * len(s)
-        atoms = self._walkers.atoms(place, positions)
+        atoms = s.atoms.copy()
+        atoms.positions[:] = positions
         if place not in self._bonds:
             self._bonds[place] = _lengths(s.atoms) < BOND
         broken = _broken(atoms, self._bonds[place], self._takers)

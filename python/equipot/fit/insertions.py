@@ -73,4 +73,4 @@ class Insertions(Descents):
         atoms.positions[:] = positions
         moved: Indices = np.flatnonzero(np.abs(positions - source.atoms.positions).max(axis=1) > 0)
         gain, known = insertion(atoms, self._limits)
-        return raised(source, atoms, gain, known + 0.5 * _RELAXATION * len(moved), f"descent from {source.source}")
+        return raised(source, atoms, gain, known + 0.5 * _RELAXATION * len(moved), "descent")

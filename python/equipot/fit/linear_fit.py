@@ -24,7 +24,7 @@ from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.datasets import DataSets
 from equipot.fit.guards import Guard, guards, shortest_distances
-from equipot.fit.holes import descents
+from equipot.fit.holes import solid_searches
 from equipot.fit.linear_basis import Basis, LinearBasis
 from equipot.fit.linear_rows import Baseline, GuardRows, misses, normal_equations
 from equipot.fit.linear_settings import LinearSettings
@@ -55,7 +55,7 @@ _GUARDS = 300  # before any hole is found
 _WORSE = 1.05
 _UNITS = {5e-3: 1.0} | dict.fromkeys((1e-3, 3e-4, 1e-4, 3e-5, 1e-5), _WORSE)
 _UNVALIDATED = 1e-3
-_ROUNDS, _DESCENTS = 8, 150_000  # of descents, and how many atoms are evaluated in each for every kind
+_ROUNDS, _EVALUATIONS = 8, 150_000  # of searches, and how many atoms are evaluated in each for every kind
 
 
 class LinearFit:
@@ -234,12 +234,12 @@ class LinearFit:
         return equations + self.guards.missed(solution.coefficients, self.unit)
 
     def _guard(self) -> None:
-        """Solve again with guards, look for holes (see `equipot.fit.descents`), put guards there, and so on.
+        """Solve again with guards, look for holes (see `equipot.fit.holes`), put guards there, and so on.
 
         It ends where no hole is found, or where the basis has no room for more guards.
         """
         data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
-        searches = descents(data, self.shortest, cutoff, seed)
+        searches = solid_searches(data, self.shortest, cutoff, seed)
         made = guards(data, self.shortest, cutoff, _GUARDS, seed)
         self.guards = GuardRows.of(self.basis, made, self.baseline)
         without, filled, left = self.validation, 0, 0
@@ -285,7 +285,7 @@ class LinearFit:
             engine = _equipot.Trainer(str(path))
         for search in searches:
             if search.possible:
-                search.run(engine, int(_DESCENTS / search.atoms))
+                search.run(engine, int(_EVALUATIONS / search.atoms))
         return [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
 
     def _weigh_guards(self, without: Mapping[str, float]) -> float:

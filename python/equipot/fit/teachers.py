@@ -27,14 +27,13 @@ from equipot.files import write_file
 from equipot.fit.checkpoint import WHERE_TO_GO_ON
 from equipot.fit.objective import SHORTEST, graph_set
 from equipot.fit.training_settings import TeacherSettings
-from equipot.fit.walkers import Walkers
+from equipot.fit.walkers import Walkers, drawn, time_step
 from equipot.modelfile import read_model
 
 Array = NDArray[np.float64]
 
 _PER_STRUCTURE = 4  # structures made for each to train on
 _WALKERS, _ATOMS = 24, 1000  # at most so many walkers in step, and about so many atoms
-_STEP, _LONGEST_STEP = 1.0 * units.fs, 3.0 * units.fs  # for hydrogen, as the root of the mass for others
 _FRICTION = 0.02 / units.fs
 _BEFORE, _BETWEEN, _PER_WALK = 60, 40, 8  # steps before the first structure of a walk and between them; how many
 _MOST_SPREAD = 0.5  # of the teachers' forces, in units of the data's: beyond, they do not know
@@ -150,8 +149,8 @@ def teach(
         np.sqrt(np.mean(np.concatenate([np.ravel(f) for i in pool if (f := dataset[i].forces) is not None]) ** 2))
     )
     lightest = min(float(atomic_masses[dataset[i].atoms.numbers].min()) for i in pool)
-    step = min(_STEP * np.sqrt(lightest), _LONGEST_STEP)
-    walkers = Walkers(dataset, pool, teachers.cutoff, SHORTEST, settings.temperatures, step, _FRICTION)
+    begin = drawn(dataset, pool, settings.temperatures)
+    walkers = Walkers(begin, teachers.cutoff, SHORTEST, time_step(lightest), _FRICTION)
     walkers.rng = np.random.default_rng([seed, 3])
     wanted = settings.structures or _PER_STRUCTURE * len(pool)
     atoms_each = sum(len(dataset[i]) for i in pool) / len(pool)
@@ -179,7 +178,7 @@ def teach(
                 if not lost and walker.age >= _BEFORE and (walker.age - _BEFORE) % _BETWEEN == 0:
                     start = dataset[walker.place]
                     labelled = Structure(
-                        walkers.atoms(walker.place, walker.positions),
+                        walker.atoms,
                         float(found["energy"][i]),
                         forces[i].copy(),
                         found["virial"][i].copy() if start.virial is not None and start.atoms.cell.rank == 3 else None,

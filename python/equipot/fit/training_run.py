@@ -26,7 +26,7 @@ from equipot.fit.bonds import bonds_of_an_atom
 from equipot.fit.datasets import DataSets
 from equipot.fit.display import Watcher
 from equipot.fit.guards import Guard, by_species, guards, shortest_by_bonds, unbound
-from equipot.fit.holes import descents
+from equipot.fit.holes import solid_searches
 from equipot.fit.hot_walks import HotWalks
 from equipot.fit.losses import Errors, Labels, Weights
 from equipot.fit.molecules import molecules
@@ -111,7 +111,7 @@ class TrainingRun:
             if settings.optimizer.algorithm != "lbfgs":
                 self.searches = [
                     HotWalks(known, cutoff, SHORTEST, settings.seed),
-                    *descents(data.train, by_species(nearest_atoms), cutoff, settings.seed),
+                    *solid_searches(data.train, by_species(nearest_atoms), cutoff, settings.seed),
                 ]
         if settings.taught:
             taught = read_taught(folder.taught)
@@ -587,7 +587,8 @@ def _bound(train: DataSet, display: Watcher) -> DataSet:
 
 def _guarding(made: Sequence[Guard], cutoff: float, head: str, structures: int) -> Source:
     """Guards as something to train on, beside so many structures."""
-    at_once = max(_LEAST_AT_ONCE, structures // _STRUCTURES_PER_GUARD)
+    many = min(len(made), 2 * structures)  # else the more there are, the less each counts
+    at_once = max(_LEAST_AT_ONCE, structures // _STRUCTURES_PER_GUARD, many // _STRUCTURES_PER_GUARD)
     return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head, at_once)
 
 

@@ -20,6 +20,8 @@ from equipot.fit.objective import graph_set
 
 Array = NDArray[np.float64]
 
+_STEP, _LONGEST_STEP = 1.0 * units.fs, 3.0 * units.fs
+
 # Of graphs and their structures: "energy", shape (S,), "forces", shape (N, 3), and what else it knows.
 Engine = Callable[[Any, Sequence[Atoms]], Mapping[str, Array]]
 
@@ -31,9 +33,13 @@ class Walker:
     Attributes
     ----------
     place : int
-        Index of the structure of the data where it began.
+        What it began as: counts what its owner likes.
     kt : float
         eV, of the thermostat.
+    numbers, cell, pbc : numpy.ndarray
+        Of its atoms, as ASE has them.
+    masses : numpy.ndarray, shape (N, 1)
+        amu.
     positions, velocities : numpy.ndarray, shape (N, 3)
         Å and ASE's unit of velocity.
     age : int
@@ -44,73 +50,72 @@ class Walker:
 
     place: int
     kt: float
+    numbers: NDArray[np.int64]
+    cell: Array
+    pbc: NDArray[np.bool_]
+    masses: Array
     positions: Array
     velocities: Array
     age: int = 0
     marks: int = 0
 
+    @staticmethod
+    def of(place: int, atoms: Atoms, kt: float, heat: float, rng: np.random.Generator) -> Walker:
+        """A walker with velocities of `heat` times the temperature of its thermostat."""
+        masses, positions = np.asarray(atoms.get_masses(), dtype=np.float64)[:, None], atoms.positions.copy()
+        velocities = rng.normal(size=positions.shape) * np.sqrt(heat * kt / masses)
+        velocities -= np.sum(masses * velocities, axis=0) / masses.sum()
+        numbers, cell = atoms.numbers.astype(np.int64), np.array(atoms.cell)
+        return Walker(place, kt, numbers, cell, atoms.pbc.copy(), masses, positions, velocities)
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure where it is now."""
+        return Atoms(self.numbers, self.positions, cell=self.cell, pbc=self.pbc, masses=self.masses[:, 0])
+
 
 class Walkers:
-    """Walkers through a data set, at constant cells.
+    """Walkers in step, at constant cells.
 
     Parameters
     ----------
-    dataset : sequence of Structure
-        The data.
-    pool : sequence of int
-        Indices of the structures where walkers may begin.
+    begin : callable
+        Gives a new walker, drawn with a random generator.
     cutoff : float
         Å, of the graphs.
     closest : float
         Å; walkers whose atoms come closer than this begin anew.
-    temperatures : sequence of float
-        K; each walker has one of them, and begins with velocities of twice that, of which the potential energy takes
-        half.
     step, friction : float
         In ASE's unit of time, and its inverse.
     """
 
     def __init__(
         self,
-        dataset: Sequence[Structure],
-        pool: Sequence[int],
+        begin: Callable[[np.random.Generator], Walker],
         cutoff: float,
         closest: float,
-        temperatures: Sequence[float],
         step: float,
         friction: float,
     ) -> None:
         self.all: list[Walker] = []
         self.rng = np.random.default_rng()
-        self._dataset, self._pool, self._cutoff, self._closest = dataset, pool, cutoff, closest
-        self._kts = [units.kB * t for t in temperatures]
+        self._begin, self._cutoff, self._closest = begin, cutoff, closest
         self._step, self._keep = step, float(np.exp(-friction * step))
 
     def begin(self) -> Walker:
-        """A new walker from a structure of the pool."""
-        place = self._pool[int(self.rng.integers(len(self._pool)))]
-        kt = self._kts[int(self.rng.integers(len(self._kts)))]
-        masses, positions = self._masses(place), self._dataset[place].atoms.positions.copy()
-        velocities = self.rng.normal(size=positions.shape) * np.sqrt(2 * kt / masses)
-        velocities -= np.sum(masses * velocities, axis=0) / masses.sum()
-        return Walker(place, kt, positions, velocities)
-
-    def atoms(self, place: int, positions: Array) -> Atoms:
-        """A structure of the data with other positions."""
-        atoms: Atoms = self._dataset[place].atoms.copy()
-        atoms.positions[:] = positions
-        return atoms
+        """A new walker."""
+        return self._begin(self.rng)
 
     def evaluate(self, engine: Engine) -> tuple[Mapping[str, Array], list[Array]]:
         """What the engine says, and the forces of each walker; those whose atoms meet or are nowhere begin anew."""
         self.all = [w if np.isfinite(w.positions).all() else self.begin() for w in self.all]
-        atoms = [self.atoms(w.place, w.positions) for w in self.all]
+        atoms = [w.atoms for w in self.all]
         graphs = graph_set(atoms, self._cutoff)
         close = np.flatnonzero(graphs.shortest < self._closest)
         if len(close):
             for i in close:
-                self.all[i] = w = self.begin()
-                atoms[i] = self.atoms(w.place, w.positions)
+                self.all[i] = self.begin()
+                atoms[i] = self.all[i].atoms
             graphs = graph_set(atoms, self._cutoff)
         found = engine(graphs, atoms)
         return found, np.split(found["forces"], np.cumsum([len(a) for a in atoms])[:-1])
@@ -120,19 +125,36 @@ class Walkers:
         self._move(forces)
         found, after = self.evaluate(engine)
         for walker, force in zip(self.all, after, strict=True):
-            walker.velocities += 0.5 * self._step * force / self._masses(walker.place)
+            walker.velocities += 0.5 * self._step * force / walker.masses
         return found, after
 
     def _move(self, forces: Sequence[Array]) -> None:
         """Half a kick, half a drift, the thermostat, and half a drift."""
         for walker, force in zip(self.all, forces, strict=True):
-            masses = self._masses(walker.place)
-            walker.velocities += 0.5 * self._step * force / masses
+            walker.velocities += 0.5 * self._step * force / walker.masses
             walker.positions += 0.5 * self._step * walker.velocities
-            hit = np.sqrt((1 - self._keep**2) * walker.kt / masses)
+            hit = np.sqrt((1 - self._keep**2) * walker.kt / walker.masses)
             walker.velocities = self._keep * walker.velocities + hit * self.rng.normal(size=walker.positions.shape)
             walker.positions += 0.5 * self._step * walker.velocities
             walker.age += 1
 
-    def _masses(self, place: int) -> Array:
-        return np.asarray(self._dataset[place].atoms.get_masses(), dtype=np.float64)[:, None]
+
+def drawn(
+    dataset: Sequence[Structure], pool: Sequence[int], temperatures: Sequence[float]
+) -> Callable[[np.random.Generator], Walker]:
+    """Draws walkers from structures of a data set, and temperatures (K).
+
+    They begin with velocities of twice that, of which the potential energy takes half.
+    """
+
+    def begin(rng: np.random.Generator) -> Walker:
+        place = pool[int(rng.integers(len(pool)))]
+        kt = units.kB * temperatures[int(rng.integers(len(temperatures)))]
+        return Walker.of(place, dataset[place].atoms, kt, 2.0, rng)
+
+    return begin
+
+
+def time_step(lightest: float) -> float:
+    """A step for atoms that weigh no less than this (amu): 1 fs for hydrogen, as the root of the mass for others."""
+    return float(min(_STEP * np.sqrt(lightest), _LONGEST_STEP))
