@@ -23,6 +23,12 @@ from equipot.fit.walkers import Walker, Walkers, time_step
 ENERGY = -4.5  # eV per atom
 
 
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All structures have kT = 0.1 eV."""
+    monkeypatch.setattr("equipot.fit.expansions.temperature", lambda *args: 0.1)
+
+
 def data() -> list[Structure]:
     """Shaken crystals."""
     rng = np.random.default_rng(5)
@@ -31,7 +37,7 @@ def data() -> list[Structure]:
         atoms = bulk("Si", cubic=True).repeat((2, 1, 1))
         shifts = rng.normal(scale=0.05 * k, size=atoms.positions.shape)
         atoms.positions += shifts
-        energy = len(atoms) * (ENERGY + 0.03 * k**2)
+        energy = len(atoms) * (ENERGY + 0.02 * k**2)
         made.append(Structure(atoms, energy, -8.0 * shifts, config_type="bulk", source=f"memory#{k}"))
     return made
 
@@ -62,6 +68,7 @@ def test_temperature_of_dynamics(silicon: equipot.Potential) -> None:
     assert np.mean(kts) == pytest.approx(kt, rel=0.15)
 
 
+@pytest.mark.usefixtures("warm")
 def test_guards_stand_where_walkers_are_too_low(tmp_path: Path) -> None:
     structures = data()
     made = expansions(structures)
@@ -83,6 +90,7 @@ def test_guards_stand_where_walkers_are_too_low(tmp_path: Path) -> None:
     assert max(volumes) > 2.0
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_is_high_enough_has_no_holes(tmp_path: Path) -> None:
     assert expansions(data()).run(silicon_trainer(tmp_path, ENERGY, 1e3, scale=0.1), 2000) == 0
 
@@ -105,6 +113,14 @@ def test_only_solids_whose_cohesive_energy_is_known() -> None:
     assert not expansions([]).possible
 
 
+@pytest.mark.usefixtures("warm")
+def test_what_is_strained_does_not_walk(tmp_path: Path) -> None:
+    made = expansions([*data()[:2], *(Structure(s.atoms, s.energy + 16.0, s.forces) for s in data()[2:])])
+    made.run(silicon_trainer(tmp_path, ENERGY, -2.0, scale=0.1), 2000)
+    assert {guard.structure.source for guard in made.guards} == {"expansion from memory#1", "expansion from memory#2"}
+
+
+@pytest.mark.usefixtures("warm")
 def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
     whole, first = in_one_go_and_resumed(
         lambda: expansions(data()), silicon_trainer(tmp_path, ENERGY, -2.0, scale=0.1), evaluations=500

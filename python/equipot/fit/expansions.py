@@ -36,6 +36,10 @@ _LONGEST = 2000  # steps
 _FOLLOW = 3  # guards of one fall
 _FRICTION = 0.01 / units.fs
 _PROBES, _PROBE = 4, 0.01  # random displacements to measure curvature, Å
+# What lies higher than so many times 3/2 kT is not hot but strained, or has surfaces, which it may lose; germanium's
+# melts lie twice as high.
+_MOTION = 3.0
+_HOTTEST = 0.1  # of the cohesive energy is three times the melting point of most elements
 _HOTTER = 1.1  # than measured: where it is colder than its source, too much would be asked for
 _KNOWN = 0.03  # eV per atom
 _WEIGHT = 30.0  # in training: ways of coming apart are many, and what they cost is known well
@@ -58,6 +62,11 @@ class Expansions(Walks):
         self._dataset, self._within = dataset, (cutoff, closest)
         self._whole: dict[int, Neighborhood] = {}
         self._kts: dict[int, float] = {}
+        self._lowest: dict[tuple[int, ...], float] = {}  # eV per atom
+        for s in dataset:
+            if s.energy is not None and len(s):
+                unit = formula_unit(s.atoms.numbers)
+                self._lowest[unit] = min(self._lowest.get(unit, np.inf), s.energy / len(s))
         pool = [place for place, s in enumerate(dataset) if _usable(s)]
         atoms = sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
         lightest = min((atomic_masses[dataset[place].atoms.numbers].min() for place in pool), default=1.0)
@@ -69,12 +78,20 @@ class Expansions(Walks):
         starts = int(np.clip(evaluations // (8 * _PROBES), 1, _STARTS))  # so that probes are a quarter of them at most
         places = rng.permutation(self._pool)[:starts].tolist()
         kts = {place: temperature(self._dataset[place], trainer, *self._within, rng) for place in places}
-        self._kts = {place: kt for place, kt in kts.items() if kt > 0}
-        evaluations -= 2 * _PROBES * len(places)
+        self._kts = {place: kt for place, kt in kts.items() if self._hot(place, kt)}
         if not self._kts:
             self._round += 1
             return 0
         return super().run(trainer, evaluations)
+
+    def _hot(self, place: int, kt: float) -> bool:
+        """Whether it can be heat that a structure lies higher by, and has forces of, at this temperature."""
+        source = self._dataset[place]
+        cohesive = held_together_by(source)
+        assert source.energy is not None
+        assert cohesive is not None
+        above = source.energy / len(source) - self._lowest[formula_unit(source.atoms.numbers)]
+        return 0 < kt < _HOTTEST * cohesive and above < _MOTION * 1.5 * kt
 
     def _begin(self, rng: np.random.Generator) -> Walker:
         kts = np.array(list(self._kts.values()))
