@@ -54,7 +54,8 @@ def test_temperature_of_dynamics(silicon: equipot.Potential) -> None:
         found: Mapping[str, np.ndarray] = trainer.evaluate(graphs, np.arange(len(atoms), dtype=np.int64))
         return found
 
-    walkers = Walkers(lambda rng: Walker.of(0, crystal, kt, 2.0, rng), CUTOFF, 0.5, time_step(28.0), 0.05 / units.fs)
+    step = time_step([Structure(crystal)], [0])
+    walkers = Walkers(lambda rng: Walker.of(0, crystal, kt, 2.0, rng), CUTOFF, 0.5, step, 0.05 / units.fs)
     walkers.all = [walkers.begin() for _ in range(8)]
     _, forces = walkers.evaluate(engine)
     for _ in range(150):

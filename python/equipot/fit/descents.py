@@ -92,8 +92,7 @@ class Descents(Search):
         left = []
         for descent, energy, force in zip(going, found["energy"], forces, strict=True):
             guard = self._guard(descent.place, descent.atoms.positions, np.asarray(descent.atoms.cell))
-            assert guard.structure.energy is not None
-            if energy < guard.structure.energy - 2 * guard.tolerance:
+            if energy < guard.lowest:
                 self._keep(descent.place, guard)
                 continue
             force = np.where(descent.moves[:, None], force, 0.0)

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from equipot import _equipot
@@ -23,6 +22,7 @@ from equipot.data.structures import formula_unit
 from equipot.fit.cohesion import Neighborhood
 from equipot.fit.guards import Guard, held_together_by, raised, thinnable, thinned
 from equipot.fit.objective import graph_set
+from equipot.fit.searches import average_atoms
 from equipot.fit.walkers import Walker, Walkers, time_step
 from equipot.fit.walks import Walks
 
@@ -62,15 +62,19 @@ class Expansions(Walks):
         self._dataset, self._within = dataset, (cutoff, closest)
         self._whole: dict[int, Neighborhood] = {}
         self._kts: dict[int, float] = {}
+        self._cohesive: dict[int, float] = {}
         self._lowest: dict[tuple[int, ...], float] = {}  # eV per atom
-        for s in dataset:
-            if s.energy is not None and len(s):
-                unit = formula_unit(s.atoms.numbers)
-                self._lowest[unit] = min(self._lowest.get(unit, np.inf), s.energy / len(s))
-        pool = [place for place, s in enumerate(dataset) if _usable(s)]
-        atoms = sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
-        lightest = min((atomic_masses[dataset[place].atoms.numbers].min() for place in pool), default=1.0)
-        super().__init__(pool, atoms, Walkers(self._begin, cutoff, closest, time_step(lightest), _FRICTION), (seed, 6))
+        for place, s in enumerate(dataset):
+            if s.energy is None or not len(s):
+                continue
+            unit = formula_unit(s.atoms.numbers)
+            self._lowest[unit] = min(self._lowest.get(unit, np.inf), s.energy / len(s))
+            fits = s.forces is not None and _LEAST_ATOMS <= len(s) <= _MOST_ATOMS
+            if fits and (cohesive := held_together_by(s)) is not None:
+                self._cohesive[place] = cohesive
+        pool = list(self._cohesive)
+        walkers = Walkers(self._begin, cutoff, closest, time_step(dataset, pool), _FRICTION)
+        super().__init__(pool, average_atoms(dataset, pool), walkers, (seed, 6))
 
     def run(self, trainer: _equipot.Trainer, evaluations: int) -> int:
         """Walk on with the engine's weights, for about so many evaluations; how many guards that gives."""
@@ -87,11 +91,9 @@ class Expansions(Walks):
     def _hot(self, place: int, kt: float) -> bool:
         """Whether it can be heat that a structure lies higher by, and has forces of, at this temperature."""
         source = self._dataset[place]
-        cohesive = held_together_by(source)
         assert source.energy is not None
-        assert cohesive is not None
         above = source.energy / len(source) - self._lowest[formula_unit(source.atoms.numbers)]
-        return 0 < kt < _HOTTEST * cohesive and above < _MOTION * 1.5 * kt
+        return 0 < kt < _HOTTEST * self._cohesive[place] and above < _MOTION * 1.5 * kt
 
     def _begin(self, rng: np.random.Generator) -> Walker:
         kts = np.array(list(self._kts.values()))
@@ -106,8 +108,7 @@ class Expansions(Walks):
 
     def _over(self, walker: Walker, energy: float) -> bool:
         guard = self._guard(walker.place, walker.positions, walker.cell)
-        assert guard.structure.energy is not None
-        if energy < guard.structure.energy - 2 * guard.tolerance:
+        if energy < guard.lowest:
             self._keep(walker.place, guard)
             walker.marks += 1
         return walker.marks >= _FOLLOW or walker.age >= _LONGEST or not np.isfinite(energy)
@@ -115,9 +116,7 @@ class Expansions(Walks):
     def _guard(self, place: int, positions: Array, cell: Array) -> Guard:
         source, n = self._dataset[place], len(positions)
         if place not in self._whole:
-            cohesive = held_together_by(source)
-            assert cohesive is not None
-            self._whole[place] = Neighborhood(source.atoms, cohesive)
+            self._whole[place] = Neighborhood(source.atoms, self._cohesive[place])
         unit = formula_unit(source.atoms.numbers)
         numbers = source.atoms.numbers if n == len(source) else np.repeat(unit, n // len(unit))
         atoms = Atoms(numbers, positions, cell=cell, pbc=True)
@@ -143,13 +142,3 @@ def temperature(
     ahead, behind = forces.reshape(2, _PROBES, -1, 3)
     curvature = float(np.mean(np.sum(probes * (behind - ahead), axis=(1, 2)))) / (2 * _PROBE**2)
     return float(np.sum(np.square(structure.forces))) / curvature if curvature > 0 else 0.0
-
-
-def _usable(structure: Structure) -> bool:
-    """Whether a structure can be a start."""
-    return (
-        structure.energy is not None
-        and structure.forces is not None
-        and _LEAST_ATOMS <= len(structure) <= _MOST_ATOMS
-        and held_together_by(structure) is not None
-    )

@@ -88,6 +88,12 @@ class Guard:
     highest: float = np.inf
     weight: float = 1.0
 
+    @property
+    def lowest(self) -> float:
+        """The lowest that the energy may be where a model is trained, eV; what is below is a hole."""
+        assert self.structure.energy is not None
+        return self.structure.energy - 2 * self.tolerance
+
 
 def guards(
     dataset: Sequence[Structure],

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from equipot.data import Structure
 from equipot.fit.bonds import BOND, MAY_BIND, NONMETALS, Indices, Mask, barred, hydrogen_takers
 from equipot.fit.guards import Guard
+from equipot.fit.searches import average_atoms
 from equipot.fit.walkers import Walker, Walkers, drawn
 from equipot.fit.walks import Walks
 
@@ -61,9 +62,8 @@ class HotWalks(Walks):
         ]
         self._takers = hydrogen_takers([dataset[place] for place in whole])
         pool = _unbroken(dataset, whole, self._takers)
-        atoms = sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
         walkers = Walkers(drawn(dataset, pool, [_TEMPERATURE]), cutoff, closest, _STEP, _FRICTION)
-        super().__init__(pool, atoms, walkers, (seed, 2))
+        super().__init__(pool, average_atoms(dataset, pool), walkers, (seed, 2))
         self._lowest: dict[bytes, float] = {}
         self._bonds: dict[int, Mask] = {}
         for place in pool:
@@ -74,7 +74,7 @@ class HotWalks(Walks):
     def _over(self, walker: Walker, energy: float) -> bool:
         guard, broken = self._judge(walker.place, walker.positions)
         assert guard.structure.energy is not None
-        if (broken or walker.age >= _WARM_AFTER) and energy < guard.structure.energy - 2 * guard.tolerance:
+        if (broken or walker.age >= _WARM_AFTER) and energy < guard.lowest:
             self._keep(walker.place, guard)
             walker.marks += 1
         elif broken:

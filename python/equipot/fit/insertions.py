@@ -17,6 +17,7 @@ from equipot.data import Structure
 from equipot.fit.bonds import Indices
 from equipot.fit.descents import Descent, Descents
 from equipot.fit.guards import Guard, insert, insertion, insertion_limits, raised
+from equipot.fit.searches import average_atoms
 
 Array = NDArray[np.float64]
 
@@ -55,9 +56,8 @@ class Insertions(Descents):
             for place, s in enumerate(dataset)
             if self._limits and s.energy is not None and 1 < len(s) <= _MOST_ATOMS and s.atoms.pbc.any()
         ]
-        atoms = sum(len(dataset[place]) for place in pool) / max(len(pool), 1)
         enough = max(_LEAST_GUARDS, len(pool) // _STRUCTURES_PER_GUARD)
-        super().__init__(pool, atoms, cutoff, closest, (seed, 4), enough)
+        super().__init__(pool, average_atoms(dataset, pool), cutoff, closest, (seed, 4), enough)
 
     def _begin(self, rng: np.random.Generator) -> Descent | None:
         place = self._pool[int(rng.integers(len(self._pool)))]

@@ -128,11 +128,11 @@ class Labels:
 
     @classmethod
     def of_guards(cls, guards: Sequence[Guard]) -> Labels:
-        """The labels of guards: nothing is asked of them that is at most twice their tolerance below their energy."""
+        """The labels of guards: nothing is asked between the lowest and the highest that their energies may be."""
         labels = cls.of([guard.structure for guard in guards])
         labels.tolerance = np.array([guard.tolerance for guard in guards], dtype=np.float64)
         labels.highest = np.array([guard.highest for guard in guards], dtype=np.float64)
-        labels.energy -= 2 * labels.tolerance
+        labels.energy = np.array([guard.lowest for guard in guards], dtype=np.float64)
         labels.weight = labels.weight * np.array([guard.weight for guard in guards], dtype=np.float64)
         return labels
 

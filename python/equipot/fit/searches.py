@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipot import _equipot
+from equipot.data import Structure
 from equipot.fit.guards import Guard
 
 Array = NDArray[np.float64]
@@ -68,3 +69,8 @@ class Search(ABC):
         self._places = [int(place) for place in state["places"]]
         found = zip(self._places, state["guards"].values(), strict=True)
         self.guards = [self._guard(place, rows[:-3], rows[-3:]) for place, rows in found]
+
+
+def average_atoms(dataset: Sequence[Structure], pool: Sequence[int]) -> float:
+    """How many atoms those structures of a data set have on average that are in the pool."""
+    return sum(len(dataset[place]) for place in pool) / max(len(pool), 1)

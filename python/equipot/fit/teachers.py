@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import atomic_masses, chemical_symbols
+from ase.data import chemical_symbols
 from ase.io import write
 from numpy.typing import NDArray
 
@@ -148,9 +148,8 @@ def teach(
     forces_scale = float(
         np.sqrt(np.mean(np.concatenate([np.ravel(f) for i in pool if (f := dataset[i].forces) is not None]) ** 2))
     )
-    lightest = min(float(atomic_masses[dataset[i].atoms.numbers].min()) for i in pool)
     begin = drawn(dataset, pool, settings.temperatures)
-    walkers = Walkers(begin, teachers.cutoff, SHORTEST, time_step(lightest), _FRICTION)
+    walkers = Walkers(begin, teachers.cutoff, SHORTEST, time_step(dataset, pool), _FRICTION)
     walkers.rng = np.random.default_rng([seed, 3])
     wanted = settings.structures or _PER_STRUCTURE * len(pool)
     atoms_each = sum(len(dataset[i]) for i in pool) / len(pool)

@@ -48,7 +48,7 @@ _LEAST_GUARDS, _MOST_GUARDS = 160, 4000  # otherwise half as many as structures
 # What a guard missed by its tolerance counts as, eV/Å: where atoms have few bonds, which leave room for all that the
 # data do not have, and where they have many. Metals keep out of holes with less, and more costs their errors a fifth.
 _COUNTS_OPEN, _COUNTS_DENSE, _MANY_BONDS = 0.01, 0.003, 6.0
-# Guards take turns among the epochs, which have one for so many structures, but some.
+# Guards take turns among the epochs, which have one for so many structures, or guards where these are more, but some.
 _STRUCTURES_PER_GUARD, _LEAST_AT_ONCE = 8, 4
 # Rounds of searches for holes, after the first epochs; their evaluations as a part of those of training, which cost ten
 # times as much each; and at most so many in one round.
@@ -587,8 +587,8 @@ def _bound(train: DataSet, display: Watcher) -> DataSet:
 
 def _guarding(made: Sequence[Guard], cutoff: float, head: str, structures: int) -> Source:
     """Guards as something to train on, beside so many structures."""
-    many = min(len(made), 2 * structures)  # else the more there are, the less each counts
-    at_once = max(_LEAST_AT_ONCE, structures // _STRUCTURES_PER_GUARD, many // _STRUCTURES_PER_GUARD)
+    among = int(np.clip(len(made), structures, 2 * structures))  # else the more there are, the less each counts
+    at_once = max(_LEAST_AT_ONCE, among // _STRUCTURES_PER_GUARD)
     return Source(Labels.of_guards(made), Graphs([g.structure for g in made], cutoff), head, at_once)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from equipot.data import Structure
@@ -33,7 +34,7 @@ class Walker:
     Attributes
     ----------
     place : int
-        What it began as: counts what its owner likes.
+        What it began as, an index of its owner's.
     kt : float
         eV, of the thermostat.
     numbers, cell, pbc : numpy.ndarray
@@ -155,6 +156,7 @@ def drawn(
     return begin
 
 
-def time_step(lightest: float) -> float:
-    """A step for atoms that weigh no less than this (amu): 1 fs for hydrogen, as the root of the mass for others."""
+def time_step(dataset: Sequence[Structure], pool: Sequence[int]) -> float:
+    """A step for those structures of a data set: 1 fs with hydrogen, as the root of the lightest mass else."""
+    lightest = min((float(atomic_masses[dataset[place].atoms.numbers].min()) for place in pool), default=1.0)
     return float(min(_STEP * np.sqrt(lightest), _LONGEST_STEP))
