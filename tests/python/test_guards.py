@@ -94,9 +94,12 @@ def test_compressed_copies_go_on_along_the_equation_of_state() -> None:
             # Pressure is told by a table in steps of 0.001, with differences for derivatives.
             expected = 4 * compression(before * volume, stiff)
             assert guard.structure.energy == pytest.approx(expected, rel=1e-3, abs=1e-3)
-            tolerance = 4 * 0.1 + 0.2 * (guard.structure.energy - copper.energy)
-            assert guard.tolerance == pytest.approx(tolerance)
-            assert guard.highest == pytest.approx(guard.structure.energy + 2 * tolerance)
+            assert guard.highest == pytest.approx(guard.structure.energy + 2 * guard.tolerance)
+    for derivative in (4.0, 5.0):  # of the bulk modulus by pressure; most solids are between
+        copper, x = squeezable("Cu", 1.0, stiff), 0.5 ** (-2 / 3)
+        guard = _squeezed(copper, 0.5 ** (1 / 3), stiff)
+        energy = 4 * 9 / 16 * stiff * (derivative * (x - 1) ** 3 + (x - 1) ** 2 * (6 - 4 * x))
+        assert abs(guard.structure.energy - energy) == pytest.approx(guard.tolerance - 4 * 0.05, rel=1e-3)
     copper.virial = None  # as if it were at rest
     guard, gain = _squeezed(copper, 0.5 ** (1 / 3), stiff), 4 * compression(0.5, stiff)
     assert guard.tolerance == pytest.approx(4 * 0.5 + 0.2 * gain)

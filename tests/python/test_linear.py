@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 from ase.io import write
 from copper import copper
 from copper import dataset as copper_data
+from rich.console import Console
 from structures import random_atoms
 
 from equipot import EquipotError, load
@@ -25,7 +26,7 @@ from equipot.data import DataSet, Structure
 from equipot.fit.crystals import Crystals
 from equipot.fit.datasets import DataSets
 from equipot.fit.descents import Descents
-from equipot.fit.guards import shortest_distances
+from equipot.fit.guards import Guard, shortest_distances
 from equipot.fit.insertions import Insertions
 from equipot.fit.linear import linear
 from equipot.fit.linear_basis import LinearBasis
@@ -406,6 +407,29 @@ def test_guards_leave_the_errors_of_small_fits_alone(tmp_path: Path, capsys: pyt
     # 1.2 on the validation set, of four structures; 25 times when a guard always counted as 1 meV per atom.
     assert errors[0] < 2.0 * errors[1]
     assert "with guards: energy" in " ".join(capsys.readouterr().err.split())
+
+
+def test_guards_do_not_loosen_those_before() -> None:
+    """Those that cannot be kept count less, and alone do."""
+    frames = copper_data([copper(seed, strain=0.02) for seed in range(30)])
+    basis = {"channels": 16, "l_max": 3, "cutoff": 5.0, "l_sums": [0, 6, 6]}
+    settings = build(LinearSettings, {"data": {"train": "memory"}, "basis": basis}, "memory")
+    fit = LinearFit(settings, DataSets(frames[:26], frames[26:], DataSet(), {}), Console(stderr=True, width=1000))
+    fit.accumulate()
+    fit.solution = fit.search()
+    fit._validate(fit.solution.coefficients)
+    without = fit.validation
+    energies = [s.energy for s in frames if s.energy is not None]
+    true = [Guard(s, 0.1 * len(s), e + 0.2 * len(s)) for s, e in zip(frames, energies, strict=True)]
+    false = [Guard(replace(s, energy=e + 10 * len(s)), 0.1 * len(s)) for s, e in zip(frames, energies, strict=True)]
+    fit._keep_guards(true, without)
+    assert fit.guards is not None
+    kept = fit.guards.units
+    assert (kept >= 1e-3).all()
+    fit._keep_guards(false, without)
+    assert (fit.guards.units[: len(true)] == kept).all()
+    assert (fit.guards.units[len(true) :] <= 1e-4).all()
+    assert fit.guards.fallen(fit._again(fit.solution).coefficients) == len(false)
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------------

@@ -39,18 +39,18 @@ def test_rows_are_kept_within_bounds_as_far_as_that_pays() -> None:
     rows = rng.normal(size=(12, 30))
     middle = np.linalg.solve(a, b) @ rows + rng.normal(size=30)
     lowest, highest = middle - 0.7, np.where(np.arange(30) % 2, middle + 0.7, np.inf)
-    costs = (1e-9, 1.0, 1e4)
+    costs = np.outer((1e-9, 1.0, 1e4), np.linspace(1, 2, 30))  # some of the rows count twice as much as others
     found = bounded(equations, weights, prior, 1.0, rows, np.array([lowest, highest]), costs)
     assert found[0] == pytest.approx(ridge(equations, weights, prior, 1.0))
     left = []
     for c, cost in zip(found, costs, strict=True):
         miss = c @ rows - np.clip(c @ rows, lowest, highest)
-        slope = a @ c - b + cost**2 * rows @ miss  # half of the derivative of what is to be smallest
-        assert np.abs(slope).max() < 1e-9 * max(np.abs(b).max(), cost**2 * np.abs(miss).max() * 30)
+        slope = a @ c - b + rows @ (cost**2 * miss)  # half of the derivative of what is to be smallest
+        assert np.abs(slope).max() < 1e-9 * max(np.abs(b).max(), cost.max() ** 2 * np.abs(miss).max() * 30)
         left.append(np.abs(miss).max())
     assert left[0] > left[1] > left[2]
     anywhere = np.array([np.full(30, -np.inf), np.full(30, np.inf)])
-    nothing = bounded(equations, weights, prior, 1.0, rows, anywhere, [1.0])
+    nothing = bounded(equations, weights, prior, 1.0, rows, anywhere, np.ones((1, 30)))
     assert nothing[0] == pytest.approx(found[0])
 
 

@@ -14,6 +14,8 @@ import pytest
 from structures import random_atoms
 
 import equipot
+from equipot import _equipot
+from equipot.fit.settings import use_threads
 
 
 def energy_and_forces(job):
@@ -79,6 +81,8 @@ def test_spawned_workers(potential):
 FORK = """
 import os, sys
 import equipot
+from equipot import _equipot
+from equipot.fit.settings import use_threads
 from ase import Atoms
 potential = equipot.load(sys.argv[1])
 atoms = Atoms(potential.species[0], [[0, 0, 0]])
@@ -119,6 +123,18 @@ def test_number_of_threads(model_file):
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "3 threads" in run.stdout
     assert "before the first potential is loaded" in run.stderr
+
+
+def test_fits_use_the_threads_that_run_already(make_potential):
+    make_potential("default")
+    running = _equipot.threads()
+    notes: list[str] = []
+    use_threads(running, notes.append)
+    use_threads(0, notes.append)
+    assert not notes
+    use_threads(running + 1, notes.append)
+    assert notes == [f"warning: threads = {running + 1} is not used, as this process runs with {running} already"]
+    assert _equipot.threads() == running
 
 
 @pytest.mark.parametrize(("asked", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77")])

@@ -4,7 +4,8 @@ Between the data and the wall of nuclei a fit is free to fall: one such hole, an
 rise as well, by thousands of eV an Ångström beyond the data, which spoils what lies just outside them. Copies of
 structures get energies of their own there. Scaled down in length by up to 40 %, they follow Birch and Murnaghan's
 equation of state with the stiffness of the data, from where their pressure says that they are on it: that is known to
-0.1 eV per atom and a fifth of the gain, to 0.5 where the pressure is not known or covalent bonds are squeezed as well.
+0.05 eV per atom and what another derivative by pressure, 4.5 ± 0.5, makes of it; to 0.5 and a fifth of the gain where
+no pressure is known or covalent bonds are squeezed as well.
 Scaled up by as much as twice and more, those without covalent bonds follow the universal binding curve, known to
 0.02 eV per atom and a tenth; with some of their atoms taken away, the rest has what its neighbours held it by, known to
 a fifth. So melts and surfaces hold together, and free atoms lie as far above as cohesive energies say (`cohesion`).
@@ -33,7 +34,7 @@ Where the equation of state is known, they may be above by no more than below.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -61,7 +62,8 @@ from equipot.fit.cohesion import Neighborhood, cohesive_energy, stretching
 
 _COMPRESSIONS, _STRETCHES = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6), (1.1, 1.2, 1.35, 1.6, 2.2, 1.06, 1.15)  # of length
 _VOLUMES = np.linspace(0.1, 1.2, 1101)  # by that at rest; further apart, pressure falls no more
-_SQUEEZE_KNOWN, _SQUEEZE_UNKNOWN = 0.1, 0.5  # eV per atom
+_STIFFENING, _STIFFENING_KNOWN = 4.5, 0.5  # the bulk modulus's derivative by pressure, and what it is known to
+_SQUEEZE_KNOWN, _SQUEEZE_UNKNOWN = 0.05, 0.5  # eV per atom
 _APART_KNOWN, _STRETCHING_SHARE, _THINNING_SHARE = 0.02, 0.1, 0.2  # eV per atom, and of the gain
 _APART_WEIGHT = 30.0  # these are few, of all the ways in which a melt may come apart
 _FURTHEST = 3  # as many bonds apart as this, or more, or not connected
@@ -307,9 +309,10 @@ def _squeezed(structure: Structure, scale: float, stiff: float) -> Guard:
     gain = n * (compression(before * scale**3, stiff) - compression(before, stiff))
     if structure.virial is None or is_covalent(structure.atoms):
         return raised(structure, atoms, gain, n * _SQUEEZE_UNKNOWN)
-    guard = raised(structure, atoms, gain, n * _SQUEEZE_KNOWN)
-    assert guard.structure.energy is not None
-    return replace(guard, highest=guard.structure.energy + 2 * guard.tolerance)
+    stiffer = stiff * (_stiffening(before * scale**3) - _stiffening(before))
+    tolerance = n * (_SQUEEZE_KNOWN + _STIFFENING_KNOWN * stiffer)
+    copied, energy = _copied(structure, atoms, gain, "guard")
+    return Guard(copied, tolerance, energy + gain + 2 * tolerance)
 
 
 def held_together_by(structure: Structure) -> float | None:
@@ -393,7 +396,12 @@ def compression(volume: Volume, stiff: float) -> Volume:
     `stiff` is the bulk modulus times the volume per atom, eV; its derivative by pressure is 4.5.
     """
     x = volume ** (-2 / 3)
-    return 9 / 16 * stiff * ((x - 1) ** 3 * 4.5 + (x - 1) ** 2 * (6 - 4 * x))
+    return stiff * (_STIFFENING * _stiffening(volume) + 9 / 16 * (x - 1) ** 2 * (6 - 4 * x))
+
+
+def _stiffening(volume: Volume) -> Volume:
+    """By how much more the same costs for every one in that derivative, in units of `stiff`."""
+    return 9 / 16 * (volume ** (-2 / 3) - 1) ** 3
 
 
 # Times volume, for a stiffness of one.

@@ -22,8 +22,7 @@ from equipot.fit.linear_fit import LinearFit
 from equipot.fit.linear_scan import scan_sizes
 from equipot.fit.linear_settings import LinearSettings
 from equipot.fit.runfolder import check_folder, set_aside
-from equipot.fit.settings import SettingsError, gather, to_dict, to_toml
-from equipot.potential import set_threads
+from equipot.fit.settings import SettingsError, gather, to_dict, to_toml, use_threads
 
 
 def linear(
@@ -68,14 +67,17 @@ def linear(
     chosen, _, base, default = gather(LinearSettings, settings, sections, in_memory=sets is not None)
     chosen = chosen.relative_to(base)
     path = Path(folder or chosen.folder or default)
-    if chosen.threads:
-        set_threads(chosen.threads)
     if sets is None and not chosen.data.train:
         raise SettingsError("[data]: train names no file.")
     if scan and chosen.basis.channels_from is not None:
         raise SettingsError("[basis]: channels_from fixes the size of the basis; there is nothing to scan.")
     console = lasting_console(piped_width=140, quiet=quiet, soft_wrap=True)
-    kept = set_aside(path, lambda text: console.print(text, markup=False)) if again else nullcontext()
+
+    def note(text: str) -> None:
+        console.print(text, markup=False)
+
+    use_threads(chosen.threads, note)
+    kept = set_aside(path, note) if again else nullcontext()
     with kept, without_bars(quiet):
         check_folder(path)
         return _fit(chosen, sets, path, scan, console)

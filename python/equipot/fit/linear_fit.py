@@ -87,7 +87,6 @@ class LinearFit:
         self.train: NormalEquations | None = None
         self.valid: NormalEquations | None = None
         self.guards: GuardRows | None = None
-        self.unit = max(_UNITS)
         self.solution: Solution | None = None
         self.validation: dict[str, float] = {}
         self.notes: list[str] = []
@@ -216,22 +215,26 @@ class LinearFit:
         """The same solved again, with what equations and guards there are now."""
         if self.settings.solver.method == "ard":
             return ard(self._with_missed(self.everything, solution), solution.weights, self.precision())
-        (coefficients,) = self._held(self.everything, solution, [self.unit])
-        return replace(solution, coefficients=coefficients)
-
-    def _held(self, equations: NormalEquations, solution: Solution, units: Sequence[float]) -> list[Array]:
-        """Coefficients with guards, where one that is missed by its tolerance counts as so many eV per atom."""
         weights, precision, strength = solution.weights, self.precision(), solution.strength
         if self.guards is None:
-            return [ridge(equations, weights, precision, strength)] * len(units)
-        costs = [weights[0] * unit for unit in units]
-        return bounded(equations, weights, precision, strength, self.guards.rows, self.guards.bounds, costs)
+            coefficients = ridge(self.everything, weights, precision, strength)
+        else:
+            (coefficients,) = self._held(self.everything, solution, self.guards, [self.guards.units])
+        return replace(solution, coefficients=coefficients)
+
+    def _held(
+        self, equations: NormalEquations, solution: Solution, held: GuardRows, units: Sequence[Array]
+    ) -> list[Array]:
+        """Coefficients with guards, for several choices of what missing each of them counts as."""
+        weights, precision, strength = solution.weights, self.precision(), solution.strength
+        costs = weights[0] * np.array(units)
+        return bounded(equations, weights, precision, strength, held.rows, held.bounds, costs)
 
     def _with_missed(self, equations: NormalEquations, solution: Solution) -> NormalEquations:
         """With what guards a solution misses as equations."""
         if self.guards is None:
             return equations
-        return equations + self.guards.missed(solution.coefficients, self.unit)
+        return equations + self.guards.missed(solution.coefficients)
 
     def _guard(self) -> None:
         """Solve again with guards, look for holes (see `equipot.fit.holes`), put guards there, and so on.
@@ -241,21 +244,19 @@ class LinearFit:
         data, cutoff, seed = self.data.train, self.basis.cutoff, self.settings.seed
         searches = solid_searches(data, self.shortest, cutoff, seed)
         made = guards(data, self.shortest, cutoff, _GUARDS, seed)
-        self.guards = GuardRows.of(self.basis, made, self.baseline)
         without, filled, left = self.validation, 0, 0
-        worse = self._weigh_guards(without)
+        worse = self._keep_guards(made, without)
         assert self.solution is not None
         for _ in range(_ROUNDS):
             self.solution = self._again(self.solution)
             found = self._find_holes(searches)
             if not found:
                 break
-            before = self.guards, self.unit, self.validation, worse
-            self.guards = self.guards + GuardRows.of(self.basis, found, self.baseline)
-            worse = self._weigh_guards(without)
+            before = self.guards, self.validation, worse
+            worse = self._keep_guards(found, without)
             if worse > _WORSE:
                 left = len(found)
-                self.guards, self.unit, self.validation, worse = before
+                self.guards, self.validation, worse = before
                 break
             filled += len(found)
         else:
@@ -264,10 +265,12 @@ class LinearFit:
             self._show_validation(", with guards")
         if filled:
             self.console.print(f"{filled} structures in holes were found, and guards put there.")
-        if left:
+        assert self.guards is not None
+        if left := left + self.guards.fallen(self.solution.coefficients):
             self.notes.append(
-                f"Some holes are left: {left} of the last search, where guards would make errors more than {_WORSE:g} "
-                "times larger. Far from its data this potential may fall: take a larger basis or more data."
+                f"Some holes are left: {counted(left, 'structure')} where holding the energy up would make errors more "
+                f"than {_WORSE:g} times larger. Far from its data this potential may fall: take a larger basis or more "
+                "data."
             )
         if worse > _WORSE:
             self.notes.append(
@@ -288,19 +291,26 @@ class LinearFit:
                 search.run(engine, int(_EVALUATIONS / search.atoms))
         return [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
 
-    def _weigh_guards(self, without: Mapping[str, float]) -> float:
-        """Let guards count as much as validation allows; how many times larger its errors are than without them."""
+    def _keep_guards(self, made: Sequence[Guard], without: Mapping[str, float]) -> float:
+        """Add guards that count as much as validation allows; how many times larger its errors are than without any.
+
+        Those that were there before count as they did.
+        """
+        added = GuardRows.of(self.basis, made, self.baseline, _UNVALIDATED)
+        held = added if self.guards is None else self.guards + added
         if self.valid is None or self.settings.solver.method == "ard":
-            self.unit = _UNVALIDATED
+            self.guards = held
             return 1.0
         assert self.train is not None
         assert self.solution is not None
-        units = [unit for unit in _UNITS if unit <= self.unit]
-        tries = self._held(self.train, self.solution, units)
+        before = held.units[: len(held) - len(added)]
+        units = [unit for unit in _UNITS if unit <= min(before, default=np.inf)]
+        choices = [np.concatenate([before, np.full(len(added), unit)]) for unit in units]
+        tries = self._held(self.train, self.solution, held, choices)
         errors = misses(self.basis, self.data.valid, self.baseline, tries, "validation with guards").mean
         worse = np.exp(score(errors) - score(np.array([without[name] for name in ERROR_UNITS])))
         chosen = next((k for k, unit in enumerate(units) if worse[k] <= _UNITS[unit]), len(units) - 1)
-        self.unit = units[chosen]
+        self.guards = replace(held, units=choices[chosen])
         self._keep_validation(errors[chosen])
         return float(worse[chosen])
 

@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 _MEMORY = 2.5e8  # bytes of design rows at once
 _MARGIN = 1.0  # tolerances below its energy a guard may be missed; a hole is what is twice as far below
+_FALLEN = 5.0  # tolerances below that: not held at all
 
 
 @dataclass
@@ -181,13 +182,16 @@ class GuardRows:
         In units of the guards' tolerances, as all of these.
     bounds : array, shape (2, n)
         The lowest and the highest energies; infinite where there is none.
+    units : array, shape (n,)
+        What missing one by its tolerance counts as, eV per atom of an energy of the data.
     """
 
     rows: Array
     bounds: Array
+    units: Array
 
     @staticmethod
-    def of(basis: Basis, made: Sequence[Guard], baseline: Baseline) -> GuardRows:
+    def of(basis: Basis, made: Sequence[Guard], baseline: Baseline, unit: float) -> GuardRows:
         """Those of some guards, but for such that are out of all bounds."""
         columns = [np.zeros((basis.columns + len(baseline.free), 0))]
         structures = [g.structure for g in made]
@@ -200,19 +204,29 @@ class GuardRows:
         above = np.array([g.highest - (g.structure.energy or 0.0) for g in made])
         usable = np.isfinite(aims) & np.isfinite(rows).all(axis=0)
         bounds = np.array([aims / tolerances - _MARGIN, (aims + above) / tolerances])
-        return GuardRows((rows / tolerances)[:, usable], bounds[:, usable])
+        return GuardRows((rows / tolerances)[:, usable], bounds[:, usable], np.full(np.count_nonzero(usable), unit))
+
+    def __len__(self) -> int:
+        return len(self.units)
 
     def __add__(self, other: GuardRows) -> GuardRows:
         return GuardRows(
-            np.concatenate([self.rows, other.rows], axis=1), np.concatenate([self.bounds, other.bounds], axis=1)
+            np.concatenate([self.rows, other.rows], axis=1),
+            np.concatenate([self.bounds, other.bounds], axis=1),
+            np.concatenate([self.units, other.units]),
         )
 
-    def missed(self, coefficients: Array, unit: float) -> NormalEquations:
-        """The normal equations of those that are missed, with bounds as labels; a tolerance counts as a `unit`."""
+    def fallen(self, coefficients: Array) -> int:
+        """How many of them do not hold the energy up at all."""
+        return int(np.count_nonzero(coefficients @ self.rows < self.bounds[0] - _FALLEN))
+
+    def missed(self, coefficients: Array) -> NormalEquations:
+        """The normal equations of those that are missed, with bounds as labels."""
         energies = coefficients @ self.rows
         aims = np.clip(energies, *self.bounds)
         out = aims != energies
         found = NormalEquations.empty(len(self.rows))
-        found.add(0, np.ascontiguousarray(self.rows[:, out] * unit), aims[out] * unit)
+        units = self.units[out]
+        found.add(0, np.ascontiguousarray(self.rows[:, out] * units), aims[out] * units)
         found.rows[:] = 0
         return found.finish()

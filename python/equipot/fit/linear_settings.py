@@ -147,7 +147,7 @@ class LinearSettings(Settings):
     folder: str | None = setting(None, example='"run"')
     title: str | None = setting(None, example='"Copper"')
     seed: int = setting(1, least=0)
-    threads: int = setting(0, least=0)
+    threads: int = setting(0, least=0, most=512)
     data: DataSettings = setting(DataSettings)
     basis: BasisSettings = setting(BasisSettings)
     weights: WeightSettings = setting(WeightSettings)

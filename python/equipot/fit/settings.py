@@ -12,11 +12,12 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from equipot import EquipotError
+from equipot import EquipotError, _equipot
+from equipot.potential import set_threads
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -175,6 +176,16 @@ def gather(
         table.setdefault("data", {"train": []})
     name = str(given) if isinstance(given, (str, Path)) else "settings"
     return build(cls, table, name), name, base, folder
+
+
+def use_threads(threads: int, note: Callable[[str], None]) -> None:
+    """Use so many, if not zero, or note that this process runs with another number already, as notebooks may."""
+    if not threads:
+        return
+    try:
+        set_threads(threads)
+    except EquipotError:
+        note(f"warning: threads = {threads} is not used, as this process runs with {_equipot.threads()} already")
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

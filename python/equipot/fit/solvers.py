@@ -254,7 +254,7 @@ def bounded(
     strength: float,
     rows: Array,
     bounds: Array,
-    costs: Sequence[float],
+    costs: Array,
 ) -> list[Array]:
     """Coefficients of a `ridge` in which some rows X cost as well, by how much they miss their bounds.
 
@@ -268,8 +268,8 @@ def bounded(
     rows : array, shape (n, m)
     bounds : array, shape (2, m)
         Lowest and highest.
-    costs : sequence of float
-        w, weights of what bounds are missed by; each gives a set of coefficients.
+    costs : array, shape (tries, m)
+        w, weights of what bounds are missed by; each try gives a set of coefficients.
     """
     gram, rhs, scale = _system(equations, weights, precision, strength)
     factor, (lowest, highest) = _factored(gram), bounds
@@ -290,7 +290,7 @@ def bounded(
             missed, out = now, now != 0
             aims = np.where(now < 0, lowest, highest)[out]
             matrix = kernel[np.ix_(out, out)]
-            matrix[np.diag_indices_from(matrix)] += max(cost, 1e-12) ** -2
+            matrix[np.diag_indices_from(matrix)] += np.maximum(cost[out], 1e-12) ** -2
             multipliers = scipy.linalg.solve(matrix, aims - without[out], assume_a="pos")
             values = without + kernel[:, out] @ multipliers
         half = free + halves[:, missed != 0] @ multipliers

@@ -21,12 +21,11 @@ from equipot.fit.datasets import DataSets, read_sets
 from equipot.fit.display import Display
 from equipot.fit.interrupts import wish_to_stop
 from equipot.fit.runfolder import RunFolder, check_folder, holds_run, set_aside
-from equipot.fit.settings import SettingsError, gather
+from equipot.fit.settings import SettingsError, gather, use_threads
 from equipot.fit.side_by_side import side_by_side
 from equipot.fit.teachers import Teachers, teach, write_taught
 from equipot.fit.training_run import complete
 from equipot.fit.training_settings import TeacherSettings, TrainSettings
-from equipot.potential import set_threads
 
 
 def train(
@@ -73,9 +72,8 @@ def train(
     chosen, default = _settings(settings, sections, sets is not None)
     path = Path(folder or chosen.folder or default)
     until = None if chosen.max_hours is None else time.monotonic() + 3600 * chosen.max_hours
-    if chosen.threads:
-        set_threads(chosen.threads)
     display = Display(quiet=quiet)
+    use_threads(chosen.threads, display.note)
     if again and resume:
         raise SettingsError("--again starts a new run and --resume goes on with the old one: choose one of them.")
     with set_aside(path, display.note) if again else nullcontext(), without_bars(quiet):

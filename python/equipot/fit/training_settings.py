@@ -303,7 +303,7 @@ class TrainSettings(Settings):
     max_hours: float | None = setting(None, above=0.0, example="8.0")
     validate_every: int = setting(1, least=1)
     checkpoint_minutes: float = setting(5.0, least=0.0)
-    threads: int = setting(0, least=0, most=4096)
+    threads: int = setting(0, least=0, most=512)
     precision: Literal["float64", "mixed"] = "float64"
     model: ModelSettings = setting(ModelSettings)
     start: StartSettings = setting(StartSettings)
