@@ -20,6 +20,7 @@ from rich.console import Console
 
 from equipot import EquipotError, __version__, _equipot
 from equipot.data import DataSet
+from equipot.data.progress import progress_bar
 from equipot.data.structures import counted
 from equipot.files import finite
 from equipot.fit.datasets import DataSets
@@ -247,9 +248,10 @@ class LinearFit:
         without, filled, left = self.validation, 0, 0
         worse = self._keep_guards(made, without)
         assert self.solution is not None
-        for _ in range(_ROUNDS):
+        for k in range(_ROUNDS):
             self.solution = self._again(self.solution)
             found = self._find_holes(searches)
+            self.console.print(f"Search {k + 1} of at most {_ROUNDS}: {counted(len(found), 'structure')} in holes.")
             if not found:
                 break
             before = self.guards, self.validation, worse
@@ -264,13 +266,12 @@ class LinearFit:
         if self.validation:
             self._show_validation(", with guards")
         if filled:
-            self.console.print(f"{filled} structures in holes were found, and guards put there.")
+            self.console.print(f"Guards stand in {counted(filled, 'hole')} now.")
         assert self.guards is not None
         if left := left + self.guards.fallen(self.solution.coefficients):
             self.notes.append(
-                f"Some holes are left: {counted(left, 'structure')} where holding the energy up would make errors more "
-                f"than {_WORSE:g} times larger. Far from its data this potential may fall: take a larger basis or more "
-                "data."
+                f"Some holes are left: {counted(left, 'structure')} whose energy this basis cannot hold up without "
+                "larger errors. Far from its data this potential may fall: take a larger basis or more data."
             )
         if worse > _WORSE:
             self.notes.append(
@@ -286,9 +287,11 @@ class LinearFit:
             path = Path(folder) / "model.equipot"
             write_model(self.model(), path)
             engine = _equipot.Trainer(str(path))
-        for search in searches:
-            if search.possible:
+        possible = [search for search in searches if search.possible]
+        with progress_bar("searching for holes", len(possible)) as show:
+            for k, search in enumerate(possible):
                 search.run(engine, int(_EVALUATIONS / search.atoms))
+                show(k + 1)
         return [guard for search, n in zip(searches, known, strict=True) for guard in search.guards[n:]]
 
     def _keep_guards(self, made: Sequence[Guard], without: Mapping[str, float]) -> float:
