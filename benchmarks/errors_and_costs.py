@@ -27,8 +27,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.data import atomic_masses, atomic_numbers
-from ase.io import read, write
+from ase.io import write
 from run import hardware, revision
+
+from equipot import EquipotError
+from equipot.data import read_data
 
 BROUGHT = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 STEPS = 10
@@ -158,7 +161,13 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="add the table to this file")
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    structures = read(arguments.test, ":")
+    try:
+        known = read_data([arguments.test])
+    except EquipotError as error:
+        raise SystemExit(f"{error}") from error
+    structures = [s.atoms for s in known]
+    if any(s.energy is None or s.forces is None or not s.atoms.pbc.all() for s in known):
+        raise SystemExit(f"Every structure of '{arguments.test}' must have an energy and forces and be periodic.")
     symbols = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
     taking_part = [one for name in arguments.models for one in contenders(name, symbols)]
     timed = repeated(structures, arguments.atoms)
@@ -180,8 +189,8 @@ def main() -> None:
     ]
     rows = []
     sizes = np.array([len(atoms) for atoms in structures])
-    energies = np.array([atoms.get_potential_energy() for atoms in structures])
-    forces = np.concatenate([atoms.get_forces() for atoms in structures])
+    energies = np.array([s.energy for s in known])
+    forces = np.concatenate([s.forces for s in known])
     counts = np.array([[atoms.get_chemical_symbols().count(symbol) for symbol in symbols] for atoms in structures])
     for one in taking_part:
         off = np.array(one.energies) - energies
