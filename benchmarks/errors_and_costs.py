@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -26,12 +26,13 @@ import lammps
 import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import Prism
-from ase.data import atomic_masses, atomic_numbers
-from ase.io import write
+from ase.data import atomic_numbers
+from ase.io.lammpsdata import write_lammps_data
 from run import hardware, revision
 
 from equipot import EquipotError
-from equipot.data import read_data
+from equipot.data import DataSet, Structure, atomic_energies, read_data
+from equipot.evaluate import Prediction, error_table
 
 BROUGHT = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 STEPS = 10
@@ -45,8 +46,6 @@ class Contender:
     commands: str
     symbols: list[str]  # in the order of its atom types
     folder: Path  # where files lie that its commands name
-    energies: list[float] = field(default_factory=list)
-    forces: list[np.ndarray] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
 
@@ -75,12 +74,8 @@ def contenders(name: str, symbols: list[str]) -> list[Contender]:
 
 def setting_up(folder: Path, atoms: Atoms, one: Contender) -> str:
     """Write a structure; the commands that read it and set the potential."""
-    write(folder / "data", atoms, format="lammps-data", specorder=one.symbols, atom_style="atomic")
-    masses = "\n".join(f"mass {t} {atomic_masses[atomic_numbers[s]]}" for t, s in enumerate(one.symbols, 1))
-    return (
-        "units metal\natom_modify map yes\nnewton on\nbox tilt large\n"
-        f"read_data {folder / 'data'}\n{masses}\n{one.commands}\n"
-    )
+    write_lammps_data(folder / "data", atoms, specorder=one.symbols, masses=True)
+    return f"units metal\natom_modify map yes\nnewton on\nbox tilt large\nread_data {folder / 'data'}\n{one.commands}\n"
 
 
 def run(folder: Path, one: Contender, commands: str) -> str:
@@ -93,8 +88,8 @@ def run(folder: Path, one: Contender, commands: str) -> str:
     return done.stdout
 
 
-def evaluate(folder: Path, structures: list[Atoms], one: Contender) -> None:
-    """Energies and forces, in one process for all structures."""
+def evaluate(folder: Path, structures: list[Atoms], one: Contender) -> list[Prediction]:
+    """Energies and forces, in one process for all structures; virials are left open."""
     parts = []
     for k, atoms in enumerate(structures):
         inner = folder / str(k)
@@ -104,17 +99,29 @@ def evaluate(folder: Path, structures: list[Atoms], one: Contender) -> None:
             + f"dump 1 all custom 1 {inner / 'forces'} fx fy fz\ndump_modify 1 sort id format float %.12g\n"
             + 'run 0\nprint "energy $(pe:%.12g)"\nclear\n'
         )
-    printed = run(folder, one, "".join(parts))
-    one.energies = [float(energy) for energy in re.findall(r"^energy (\S+)$", printed, re.MULTILINE)]
-    for k, atoms in enumerate(structures):
+    energies = re.findall(r"^energy (\S+)$", run(folder, one, "".join(parts)), re.MULTILINE)
+    predictions = []
+    for k, (energy, atoms) in enumerate(zip(energies, structures, strict=True)):
         turned = np.loadtxt(folder / str(k) / "forces", skiprows=9, ndmin=2)
-        one.forces.append(Prism(atoms.cell.array, atoms.pbc).vector_to_ase(turned))
+        forces = Prism(atoms.cell.array, atoms.pbc).vector_to_ase(turned)
+        predictions.append(Prediction(float(energy), forces, np.full((3, 3), np.nan)))
+    return predictions
+
+
+def shifted(known: list[Structure], predictions: list[Prediction]) -> list[Prediction]:
+    """The same with a constant for each element taken off, so that energies err least."""
+    off = [replace(s, energy=p.energy - s.energy) for s, p in zip(known, predictions, strict=True)]
+    constants, _ = atomic_energies(DataSet(off))
+    return [
+        replace(p, energy=p.energy - sum(constants[z] for z in s.atoms.numbers))
+        for s, p in zip(known, predictions, strict=True)
+    ]
 
 
 def step(folder: Path, atoms: Atoms, one: Contender) -> float:
     """Seconds of one step, by LAMMPS's own clock."""
     commands = setting_up(folder, atoms, one) + (
-        "velocity all create 300 1\nneighbor 0.5 bin\ntimestep 1e-5\nfix 1 all nve\n" + f"run 2\nrun {STEPS}\n"
+        f"velocity all create 300 1\nneighbor 0.5 bin\ntimestep 1e-5\nfix 1 all nve\nrun 2\nrun {STEPS}\n"
     )
     return float(re.findall(r"Loop time of (\S+) on", run(folder, one, commands))[-1]) / STEPS
 
@@ -130,13 +137,16 @@ def repeated(structures: list[Atoms], atoms: int) -> Atoms:
 
 
 def draw(path: Path, title: str, rows: list[tuple[str, float, float, float]]) -> None:
-    import matplotlib.pyplot as plt
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
     from matplotlib.ticker import StrMethodFormatter
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axis, k, label in ((axes[0], 1, "energy, MAE in meV/atom"), (axes[1], 2, "force, MAE in meV/Å")):
         for row in rows:
-            axis.plot(row[3], row[k], "o" if ", " in row[0] else "s", label=row[0])
+            axis.plot(row[3], row[k], "o", label=row[0])
         axis.set(xscale="log", yscale="log", xlabel="µs per atom and step, one core", ylabel=label)
         axis.grid(alpha=0.3, which="both")
         for one in (axis.xaxis, axis.yaxis):
@@ -162,7 +172,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     try:
-        known = read_data([arguments.test])
+        known = [replace(s, virial=None) for s in read_data([arguments.test])]
     except EquipotError as error:
         raise SystemExit(f"{error}") from error
     structures = [s.atoms for s in known]
@@ -173,8 +183,7 @@ def main() -> None:
     timed = repeated(structures, arguments.atoms)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for one in taking_part:
-            evaluate(folder, structures, one)
+        predictions = [evaluate(folder, structures, one) for one in taking_part]
         begun = time.monotonic()
         while time.monotonic() - begun < arguments.seconds * len(taking_part) or len(taking_part[-1].seconds) < 3:
             for one in taking_part:
@@ -188,25 +197,12 @@ def main() -> None:
         "|---|---|---|---|",
     ]
     rows = []
-    sizes = np.array([len(atoms) for atoms in structures])
-    energies = np.array([s.energy for s in known])
-    forces = np.concatenate([s.forces for s in known])
-    counts = np.array([[atoms.get_chemical_symbols().count(symbol) for symbol in symbols] for atoms in structures])
-    for one in taking_part:
-        off = np.array(one.energies) - energies
-        if arguments.shift:
-            shares = counts / sizes[:, None]
-            off -= counts @ np.linalg.lstsq(shares, off / sizes, rcond=None)[0]
-        energy = off / sizes * 1e3
-        force = (np.concatenate(one.forces) - forces) * 1e3
+    for one, predicted in zip(taking_part, predictions, strict=True):
+        errors = error_table(known, shifted(known, predicted) if arguments.shift else predicted).overall
         cost = min(one.seconds) / len(timed) * 1e6
-        errors = [
-            float(f(e)) for e in (energy, force) for f in (lambda x: abs(x).mean(), lambda x: (x**2).mean() ** 0.5)
-        ]
-        lines.append(
-            f"| {one.name} | {errors[0]:.3g}, {errors[1]:.3g} | {errors[2]:.3g}, {errors[3]:.3g} | {cost:.3g} |"
-        )
-        rows.append((one.name, errors[0], errors[2], cost))
+        cells = [f"{errors.mae[of]:.3g}, {errors.rmse[of]:.3g}" for of in ("energy", "forces")]
+        lines.append(f"| {one.name} | {' | '.join(cells)} | {cost:.3g} |")
+        rows.append((one.name, errors.mae["energy"], errors.mae["forces"], cost))
     page = "\n".join(lines) + "\n"
     print(page)
     if arguments.save:

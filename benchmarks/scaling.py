@@ -20,8 +20,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from ase.data import atomic_masses, chemical_symbols
-from ase.io import write
+from ase.data import chemical_symbols
+from ase.io.lammpsdata import write_lammps_data
 from run import hardware, revision
 from systems import SYSTEMS
 
@@ -34,12 +34,10 @@ SECTIONS = {"Pair": "pair", "Neigh": "neighbours", "Comm": "communication"}
 def prepare(folder: Path, model: Path, system: str, steps: int) -> int:
     """Writes the input; returns the number of atoms."""
     atoms = SYSTEMS[system]()
-    species = sorted(set(atoms.numbers.tolist()))
-    symbols = [chemical_symbols[z] for z in species]
-    write(folder / "data", atoms, format="lammps-data", specorder=symbols, atom_style="atomic")
-    masses = "\n".join(f"mass {t} {atomic_masses[z]}" for t, z in enumerate(species, 1))
+    symbols = [chemical_symbols[z] for z in sorted(set(atoms.numbers.tolist()))]
+    write_lammps_data(folder / "data", atoms, specorder=symbols, masses=True)
     (folder / "in").write_text(
-        f"units metal\natom_modify map yes\nnewton on\nread_data data\n{masses}\n"
+        "units metal\natom_modify map yes\nnewton on\nread_data data\n"
         f"pair_style equipot\npair_coeff * * {model.resolve()} {' '.join(symbols)}\n"
         "velocity all create 300 1\nneighbor 0.5 bin\nneigh_modify every 10 delay 0 check no\ntimestep 1e-5\n"
         f"fix 1 all nve\nrun 5\nrun {steps}\n"

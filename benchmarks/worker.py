@@ -90,8 +90,8 @@ class Steps:
     STEPS = 10
 
     def __init__(self, model: str, threads: int, system: str) -> None:
-        from ase.data import atomic_masses, chemical_symbols
-        from ase.io import write
+        from ase.data import chemical_symbols
+        from ase.io.lammpsdata import write_lammps_data
         from systems import SYSTEMS
 
         from equipot import __version__
@@ -101,12 +101,10 @@ class Steps:
         self.threads = threads
         self.folder = tempfile.TemporaryDirectory()
         atoms = SYSTEMS[system]()
-        species = sorted(set(atoms.numbers))
-        symbols = [chemical_symbols[z] for z in species]
-        write(Path(self.folder.name) / "data", atoms, format="lammps-data", specorder=symbols, atom_style="atomic")
-        masses = "\n".join(f"mass {t} {atomic_masses[z]}" for t, z in enumerate(species, 1))
+        symbols = [chemical_symbols[z] for z in sorted(set(atoms.numbers))]
+        write_lammps_data(Path(self.folder.name) / "data", atoms, specorder=symbols, masses=True)
         (Path(self.folder.name) / "in").write_text(
-            f"units metal\natom_modify map yes\nnewton on\nread_data data\n{masses}\n"
+            "units metal\natom_modify map yes\nnewton on\nread_data data\n"
             f"pair_style equipot\npair_coeff * * {Path(model).resolve()} {' '.join(symbols)}\n"
             "velocity all create 300 1\nneighbor 0.5 bin\ntimestep 1e-5\nfix 1 all nve\nthermo_style custom step pe\n"
             f"run 0\nrun {self.STEPS}\n"

@@ -81,8 +81,6 @@ def test_spawned_workers(potential):
 FORK = """
 import os, sys
 import equipot
-from equipot import _equipot
-from equipot.fit.settings import use_threads
 from ase import Atoms
 potential = equipot.load(sys.argv[1])
 atoms = Atoms(potential.species[0], [[0, 0, 0]])
